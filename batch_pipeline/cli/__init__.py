@@ -1,0 +1,64 @@
+"""The command line. Each command lives in a module of its own and is imported only when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from batch_pipeline import __version__
+from batch_pipeline.errors import ConfigurationError, PipelineError
+
+# Command name to (module, one line for --help): the help needs no heavy import.
+COMMANDS = {
+    "run": ("run", "Drive one load until it is promoted or held."),
+    "scorecard": ("show", "The measures of a load."),
+    "export": ("export", "Write the promoted rows of a load to a file."),
+    "dispositions": ("export", "Write what became of every source row to a file."),
+    "promote": ("promote", "Promote a load that the gate holds, with a reason."),
+    "new": ("new", "Scaffold a workload from a data file."),
+    "simulate": ("simulate", "Run the API simulator by itself."),
+    "demo": ("demo", "Run the sample workload against the simulator."),
+    "ui": ("ui", "Dagster's UI and daemon on the project's state."),
+}
+
+EXIT_WRONG_USE = 2
+EXIT_HELD = 3
+EXIT_UNFINISHED = 4
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"batch_pipeline.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo(f"batch-pipeline: {error}", err=True)
+            sys.exit(EXIT_WRONG_USE)
+        except PipelineError as error:
+            click.echo(f"batch-pipeline: {error}", err=True)
+            sys.exit(EXIT_UNFINISHED)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="batch-pipeline")
+def main() -> None:
+    """Bulk Claude jobs over the Message Batches API: run them, and prove what came out.
+
+    The environment says where: ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, BATCH_PIPELINE_STATE (folder of all
+    state), BATCH_PIPELINE_WORKLOADS (extra folder of workloads), BATCH_PIPELINE_POLL_SECONDS,
+    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_PRICES (YAML of further prices).
+    """

@@ -1,0 +1,210 @@
+"""Drives one load through Dagster's jobs in this process, without a daemon."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED, EXIT_WRONG_USE
+from batch_pipeline.cli.progress import Progress
+from batch_pipeline.dag.build import build_definitions
+from batch_pipeline.dag.instance import PROCESS_TAG, end_abandoned_runs, open_instance, process_tag
+from batch_pipeline.dag.naming import asset_key, job_name, load_tags
+from batch_pipeline.dag.sensor import observation
+from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline.stages.poll import poll
+from batch_pipeline.stages.scorecard import Scorecard, measure_load
+
+# A job that fails is tried again after a pause: an API that is overloaded now may not be in a minute.
+MOST_TRIES = 3
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a drive ended: the exit code of DESIGN §10, the measures, and a sentence where one is needed."""
+
+    exit_code: int
+    card: Scorecard
+    sentence: str | None = None
+
+
+class JobFailedError(PipelineError):
+    """A Dagster run failed; the message is the failing step's own sentence."""
+
+    def __init__(self, sentence: str, error: str) -> None:
+        super().__init__(sentence)
+        self.error = error
+
+
+def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool = False) -> Outcome:
+    """Goes on until the load is promoted, held, stopped or out of time.
+
+    Args:
+        context: the load; `cli.preflight` has checked it.
+        max_wait: seconds, or None to wait to the end.
+        resend: begin a new generation first.
+    """
+    deadline = None if max_wait is None else time.monotonic() + max_wait
+    with open_instance(context.settings) as instance, Progress(context) as progress:
+        end_abandoned_runs(instance, context.workload.name, context.load)
+        jobs = _Jobs(context, instance)
+        try:
+            return _drive(context, jobs, progress, deadline, resend)
+        except KeyboardInterrupt:
+            return _outcome(
+                context,
+                EXIT_UNFINISHED,
+                f"stopped; {context} goes on where it is: call again, or let the sensor carry on.",
+            )
+
+
+def publish_with_override(context: LoadContext, reason: str, user: str) -> None:
+    """Launches the publish job's last step with a reason. Raises JobFailedError."""
+    with open_instance(context.settings) as instance:
+        _Jobs(context, instance).launch(
+            "publish",
+            steps=["promoted_rows"],
+            ops={
+                f"{context.workload.name}__promoted_rows": {
+                    "config": {"override_reason": f"{reason} ({user})"}
+                }
+            },
+        )
+
+
+def _drive(
+    context: LoadContext,
+    jobs: "_Jobs",
+    progress: Progress,
+    deadline: float | None,
+    resend: bool,
+) -> Outcome:
+    tries: dict[str, int] = {}
+    if resend:
+        jobs.launch(
+            "submit",
+            ops={f"{context.workload.name}__source_rows": {"config": {"resend": True}}},
+        )
+    while True:
+        _poll(context, jobs.instance, progress)
+        step = next_step(context.ledger, context.workload.name, context.load)
+        if step.action is Action.PROMOTED:
+            return _outcome(context, 0)
+        if step.action is Action.HELD:
+            # The gates may have been changed since; only the gate itself knows.
+            outcome = _held(context)
+            if outcome is not None:
+                return outcome
+            step = type(step)(Action.PUBLISH, "again")
+        if step.action is Action.UNRESOLVED:
+            return _outcome(context, EXIT_UNFINISHED, _unresolved(context))
+        if step.action is not Action.WAIT:
+            work = f"{step.action}|{step.work}"
+            try:
+                progress.say(f"{step.action.value} …")
+                jobs.launch(step.action.value)
+                progress.update()
+                continue
+            except JobFailedError as error:
+                if error.error == ConfigurationError.__name__:
+                    return _outcome(context, EXIT_WRONG_USE, str(error))
+                now = next_step(context.ledger, context.workload.name, context.load).action
+                if now in (Action.HELD, Action.UNRESOLVED):
+                    continue
+                tries[work] = tries.get(work, 0) + 1
+                if tries[work] >= MOST_TRIES:
+                    return _outcome(context, EXIT_UNFINISHED, str(error))
+                progress.say(str(error))
+        if deadline is not None and time.monotonic() >= deadline:
+            return _outcome(
+                context,
+                EXIT_UNFINISHED,
+                f"{context} is not finished after the time given; call again to go on.",
+            )
+        pause = context.settings.poll_seconds
+        if deadline is not None:
+            pause = min(pause, max(deadline - time.monotonic(), 0))
+        progress.sleep(pause)
+
+
+def _poll(context: LoadContext, instance: dg.DagsterInstance, progress: Progress) -> None:
+    record = context.ledger.load(context.workload.name, context.load)
+    if record is None:
+        return
+    try:
+        changed = poll(context.ledger, record, BatchesApi(), context.settings.grace_seconds)
+    except UnreachableError as error:
+        progress.say(str(error))
+        return
+    if changed:
+        instance.report_runless_asset_event(
+            observation(context.workload.name, context.load, context.ledger.batches(record))
+        )
+    progress.update()
+
+
+def _held(context: LoadContext) -> Outcome | None:
+    card = measure_load(context)
+    if card.gate is not None and card.gate.promote:
+        return None
+    return Outcome(EXIT_HELD, card)
+
+
+def _unresolved(context: LoadContext) -> str:
+    return (
+        f"{context}: a chunk was sent and its answer was lost, so nothing more of this load is sent; "
+        "look in the Anthropic Console whether its batch exists."
+    )
+
+
+def _outcome(context: LoadContext, code: int, sentence: str | None = None) -> Outcome:
+    return Outcome(code, measure_load(context), sentence)
+
+
+class _Jobs:
+    """The workload's jobs, run in this process and recorded in the instance."""
+
+    def __init__(self, context: LoadContext, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self._context = context
+        self._definitions = build_definitions(context.workload)
+
+    def launch(
+        self, kind: str, *, steps: list[str] | None = None, ops: dict[str, Any] | None = None
+    ) -> None:
+        """Runs one job for the load. Raises JobFailedError with the failing step's sentence."""
+        name = self._context.workload.name
+        job = self._definitions.resolve_job_def(job_name(name, kind))
+        result = job.execute_in_process(
+            instance=self.instance,
+            partition_key=self._context.load,
+            run_config={**_QUIET, "ops": ops or {}},
+            asset_selection=[asset_key(name, step) for step in steps] if steps else None,
+            tags={**load_tags(name, self._context.load), PROCESS_TAG: process_tag()},
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise _failure(result)
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> JobFailedError:
+    for event in result.all_events:
+        if event.event_type_value != "STEP_FAILURE":
+            continue
+        data: Any = event.event_specific_data
+        if data.user_failure_data is not None:
+            error = data.user_failure_data.metadata.get("error")
+            return JobFailedError(
+                data.user_failure_data.description or "", error.value if error else ""
+            )
+        # Dagster wraps what a step raised; the cause is what happened.
+        error = data.error.cause or data.error if data.error else None
+        message = error.message.strip() if error else "the step failed"
+        return JobFailedError(f"{event.step_key}: {message}", (error and error.cls_name) or "")
+    return JobFailedError("The run failed before any step began.", "")

@@ -1,0 +1,44 @@
+"""The names that Dagster knows a workload's parts by."""
+
+import dagster as dg
+
+STEPS = (
+    "source_rows",
+    "batch_submission",
+    "batch_results",
+    "validated_rows",
+    "escalated_rows",
+    "golden_score",
+    "promoted_rows",
+)
+SUBMIT_STEPS = STEPS[:2]
+COLLECT_STEPS = STEPS[2:5]
+PUBLISH_STEPS = STEPS[5:]
+
+LOAD_TAG = "batch_pipeline/load"
+WORK_TAG = "batch_pipeline/work"
+
+# One slot, so that two steps never wait for each other on the warehouse's file lock.
+WAREHOUSE_POOL = "batch_pipeline_warehouse"
+
+
+def asset_key(workload: str, step: str) -> dg.AssetKey:
+    return dg.AssetKey([workload, step])
+
+
+def job_name(workload: str, kind: str) -> str:
+    """`kind` is submit, collect or publish."""
+    return f"{workload}__{kind}"
+
+
+def sensor_name(workload: str) -> str:
+    return f"{workload}__poll"
+
+
+def schedule_name(workload: str) -> str:
+    return f"{workload}__nightly"
+
+
+def load_tags(workload: str, load: str) -> dict[str, str]:
+    """dagster.yaml lets one run at a time carry the same load tag."""
+    return {LOAD_TAG: f"{workload}/{load}"}

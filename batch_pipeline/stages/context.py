@@ -1,0 +1,45 @@
+"""What every stage is given: the workload, the load it works on, and the stores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger import Ledger, Load
+from batch_pipeline.rows import LoadFolder
+from batch_pipeline.settings import Settings
+from batch_pipeline.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """One load of one workload. `load` is the partition's date."""
+
+    workload: Workload
+    load: str
+    settings: Settings
+    ledger: Ledger
+
+    @classmethod
+    def open(cls, workload: Workload, load: str, settings: Settings) -> "LoadContext":
+        workload.check_load(load)
+        return cls(workload, load, settings, Ledger(settings.state))
+
+    def record(self) -> Load:
+        """The ledger's record. Raises PipelineError where the source was not read yet."""
+        record = self.ledger.load(self.workload.name, self.load)
+        if record is None:
+            raise PipelineError(
+                f"{self.workload.name} {self.load} has no source rows yet; "
+                f"materialise source_rows first, or launch the submit job."
+            )
+        return record
+
+    def folder(self, record: Load) -> LoadFolder:
+        return LoadFolder.of(self.settings.state, record.workload, record.load, record.generation)
+
+    @property
+    def scratch(self) -> Path:
+        return self.settings.state / "tmp"
+
+    def __str__(self) -> str:
+        return f"{self.workload.name} {self.load}"

@@ -1,0 +1,130 @@
+"""promoted_rows: writes the validated rows to the system of record, if the gate lets them through.
+
+It asks the gate itself, however it was launched: a check that passed in some other run proves nothing about
+the rows that are here now.
+"""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger import Load
+from batch_pipeline.rows import replacing
+from batch_pipeline.rows.folder import present
+from batch_pipeline.rows.query import quoted, read_parquets
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.grade import require_settled
+from batch_pipeline.stages.scorecard import Scorecard, measuring
+from batch_pipeline.warehouse.promoted import Promotion, promote_rows
+
+PROVENANCE = ("_tier", "_model", "_batch_id", "_load")
+
+
+class GateClosedError(PipelineError):
+    """The gate holds the load; nothing was promoted."""
+
+
+@dataclass(frozen=True)
+class PromoteSummary:
+    """What a promotion did to the table, and on whose word."""
+
+    promotion: Promotion
+    override_reason: str | None
+    columns: list[tuple[str, str]]
+
+
+def promote(
+    context: LoadContext, *, override_reason: str | None = None, requested_by: str = "unknown"
+) -> PromoteSummary:
+    """Upserts the load's validated rows into `promoted.<workload>`, in one transaction.
+
+    Args:
+        context: the load.
+        override_reason: lets a load through that the gate holds, for these very rows; recorded.
+        requested_by: who gave it: a Dagster run id or a user name.
+
+    Raises:
+        GateClosedError: the gate holds the load.
+        PipelineError: rows are still open.
+    """
+    with context.ledger.hold(context.workload.name, context.load):
+        record = context.record()
+        reason = (override_reason or "").strip() or None
+        with measuring(context, reason) as (connection, card):
+            require_settled(context, card)
+            gate = card.gate
+            assert gate is not None
+            if not gate.promote:
+                raise GateClosedError(
+                    f"{context} is held: {'; '.join(gate.reasons)}. Look at the scorecard; to promote all "
+                    "the same, launch promoted_rows with override_reason, or `batch-pipeline promote`."
+                )
+            if gate.override_reason is not None and reason is not None:
+                context.ledger.record_override(
+                    record, fingerprint=gate.fingerprint, reason=reason, requested_by=requested_by
+                )
+            columns = _write_promoted(connection, context, record)
+            promotion = promote_rows(
+                context.settings.state,
+                workload=record.workload,
+                load=record.load,
+                key=context.workload.spec.source.key,
+                rows=context.folder(record).promoted,
+                fingerprint=gate.fingerprint,
+                override_reason=gate.override_reason,
+            )
+            _check(context, card, promotion)
+            context.ledger.record_promotion(
+                record, rows=promotion.rows, fingerprint=gate.fingerprint
+            )
+            return PromoteSummary(promotion, gate.override_reason, columns)
+
+
+def _write_promoted(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
+) -> list[tuple[str, str]]:
+    """Writes promoted.parquet: the key, the contract's fields, and where each answer came from."""
+    folder = context.folder(record)
+    chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
+    connection.execute("CREATE OR REPLACE TEMP TABLE batch_of (chunk_id VARCHAR, batch_id VARCHAR)")
+    pairs = [(b.chunk_id, b.batch_id) for b in context.ledger.batches(record)]
+    if pairs:
+        connection.executemany("INSERT INTO batch_of VALUES (?, ?)", pairs)
+    results = read_parquets(
+        present(folder.results(chunk_id) for chunk_id in chunks),
+        {"row": "BIGINT", "chunk_id": "VARCHAR", "model": "VARCHAR"},
+    )
+    fields = ", ".join(f"a.fields.{quoted(name)} AS {quoted(name)}" for name in _names(context))
+    key = quoted(context.workload.spec.source.key)
+    with replacing(folder.promoted) as path:
+        connection.execute(
+            f"""
+            COPY (
+                SELECT s.{key}, {fields}, rows.tier AS _tier, r.model AS _model,
+                       batch_of.batch_id AS _batch_id, '{record.load}' AS _load
+                FROM rows JOIN answers AS a USING (row)
+                JOIN read_parquet('{str(folder.source).replace("'", "''")}') AS s ON s._row = rows.row
+                JOIN {results} AS r ON r.row = rows.row AND r.chunk_id = rows.chunk_id
+                JOIN batch_of ON batch_of.chunk_id = rows.chunk_id
+                WHERE NOT rows.golden AND rows.disposition = 'validated'
+                ORDER BY rows.row
+            ) TO '{str(path).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd)
+            """
+        )
+    described = connection.execute(
+        "DESCRIBE SELECT * FROM read_parquet(?)", [str(folder.promoted)]
+    ).fetchall()
+    return [(row[0], row[1]) for row in described]
+
+
+def _names(context: LoadContext) -> tuple[str, ...]:
+    return tuple(field.name for field in context.workload.contract.fields)
+
+
+def _check(context: LoadContext, card: Scorecard, promotion: Promotion) -> None:
+    if promotion.rows != card.dispositions["validated"]:
+        raise PipelineError(
+            f"{context}: {promotion.rows:,} rows were promoted but {card.dispositions['validated']:,} are "
+            "validated; this is a defect, please report it."
+        )

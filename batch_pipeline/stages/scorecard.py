@@ -1,0 +1,301 @@
+"""The measures of a load, computed from its files and the ledger: the same for the CLI, Dagster and the gate.
+
+Works on a load at any moment; the gate's decision is only there once every row has a disposition.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from batch_pipeline.claude.prices import load_prices
+from batch_pipeline.ledger import Batch, Chunk, ChunkState, Load
+from batch_pipeline.ledger.records import Phase
+from batch_pipeline.measure.gate import GateDecision, decide
+from batch_pipeline.measure.golden import GoldenScore, golden_score, grade_rows
+from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates
+from batch_pipeline.measure.spend import TOKENS, Spend, measure_spend
+from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows.folder import present
+from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.states import derive_states, live_chunks
+
+RESULT_COLUMNS = {
+    "row": "BIGINT",
+    "chunk_id": "VARCHAR",
+    "tier": "INTEGER",
+    "attempt": "INTEGER",
+    "sending": "INTEGER",
+    "result": "VARCHAR",
+    "stop_reason": "VARCHAR",
+    "answer": "VARCHAR",
+    "model": "VARCHAR",
+    "inference_geo": "VARCHAR",
+    **{f"{kind}_tokens": "BIGINT" for kind in TOKENS},
+}
+_RESULTS = ("succeeded", "errored", "canceled", "expired")
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The measures of one load. Rates are shares; money is US dollars; None means not known yet."""
+
+    workload: str
+    load: str
+    settled: bool
+    source_rows: int
+    golden_rows: int
+    dispositions: dict[str, int]
+    reasons: list[tuple[str, str, int]]
+    rates: dict[str, Rate]
+    spend: Spend | None
+    golden: GoldenScore | None
+    gate: GateDecision | None
+    batches: int
+    requests: int
+    results: dict[str, int]
+    batches_reconciled: bool
+    promoted_rows: int
+    requests_by_tier: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def cost_usd(self) -> float:
+        return self.spend.total_usd if self.spend else 0.0
+
+    @property
+    def cost_per_good_row_usd(self) -> float | None:
+        good = self.dispositions["validated"]
+        return self.cost_usd / good if good else None
+
+    @property
+    def unaccounted(self) -> int:
+        return self.source_rows - sum(self.dispositions.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of DESIGN §10."""
+        return {
+            "workload": self.workload,
+            "load": self.load,
+            "source_rows": self.source_rows,
+            "dispositions": self.dispositions,
+            "coverage": self._rate("coverage"),
+            "validity": self._rate("validity"),
+            "validity_all_tiers": self._rate("validity_all_tiers"),
+            "escalation_rate": self._rate("escalation_rate"),
+            "cost_usd": round(self.cost_usd, 9),
+            "cost_per_good_row_usd": self.cost_per_good_row_usd,
+            "golden": self.golden
+            and {
+                "score": self.golden.score,
+                "n": self.golden.n,
+                "baseline": float(self.golden.baseline),
+                "drop_points": self.golden.drop_points,
+            },
+            "gate": self.gate and {"promote": self.gate.promote, "reasons": self.gate.reasons},
+            "batches": self.batches,
+            "requests": self.requests,
+            "results": self.results,
+            "tokens": self.spend.tokens if self.spend else {},
+            "cache_hit_rate": self.spend.cache_hit_rate if self.spend else None,
+            "promoted_rows": self.promoted_rows,
+        }
+
+    def _rate(self, name: str) -> float | None:
+        rate = self.rates.get(name)
+        return rate.value if rate else None
+
+
+def empty_scorecard(workload: str, load: str) -> Scorecard:
+    """The scorecard of a load that was never begun."""
+    return Scorecard(
+        workload=workload,
+        load=load,
+        settled=False,
+        source_rows=0,
+        golden_rows=0,
+        dispositions={"validated": 0, "quarantined": 0, "human_review": 0},
+        reasons=[],
+        rates={},
+        spend=None,
+        golden=None,
+        gate=None,
+        batches=0,
+        requests=0,
+        results=dict.fromkeys(_RESULTS, 0),
+        batches_reconciled=True,
+        promoted_rows=0,
+    )
+
+
+def measure_load(context: LoadContext) -> Scorecard:
+    """Computes the scorecard. Reads the load's files and the ledger; writes nothing."""
+    with measuring(context) as (_, card):
+        return card
+
+
+@contextmanager
+def measuring(
+    context: LoadContext, override_reason: str | None = None
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Scorecard]]:
+    """The scorecard, with the connection that still holds the tables behind it.
+
+    Args:
+        context: the load.
+        override_reason: a reason given now, beside those on record.
+    """
+    record = context.ledger.load(context.workload.name, context.load)
+    with querying(context.scratch) as connection:
+        if record is None:
+            yield connection, empty_scorecard(context.workload.name, context.load)
+            return
+        _load_tables(connection, context, record)
+        yield connection, _scorecard(connection, context, record, override_reason)
+
+
+def _load_tables(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> None:
+    folder = context.folder(record)
+    chunks = live_chunks(context.ledger.chunks(record))
+    if record.phase is Phase.SETTLED:
+        connection.execute(
+            "CREATE TEMP TABLE rows AS SELECT * FROM read_parquet(?)", [str(folder.dispositions)]
+        )
+    else:
+        derive_states(connection, context, record)
+        connection.execute(
+            "CREATE TEMP TABLE rows AS SELECT row, golden, key, disposition, "
+            "disposition_reason AS reason, tier, top_tier, attempt, coalesce(sending, 0) AS attempts, "
+            "chunk_id FROM states"
+        )
+    results = read_parquets(present(folder.results(c.chunk_id) for c in chunks), RESULT_COLUMNS)
+    verdicts = read_parquets(
+        present(folder.verdicts(c.chunk_id) for c in chunks),
+        {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR"},
+    )
+    connection.execute(
+        f"CREATE TEMP VIEW sendings AS SELECT r.*, rows.golden, v.outcome FROM {results} AS r "
+        f"JOIN rows USING (row) LEFT JOIN {verdicts} AS v ON v.row = r.row AND v.chunk_id = r.chunk_id"
+    )
+
+
+def load_answers(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, folder: LoadFolder
+) -> None:
+    """Makes the temporary view `answers`: row, chunk_id and the struct `fields` of each final valid answer."""
+    contract = context.workload.contract
+    struct = ", ".join(f'"{f.name}" {contract.duckdb_type(f)}' for f in contract.fields)
+    submitted = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
+    verdicts = read_parquets(
+        present(folder.verdicts(c.chunk_id) for c in submitted),
+        {
+            "row": "BIGINT",
+            "chunk_id": "VARCHAR",
+            "outcome": "VARCHAR",
+            "fields": f"STRUCT({struct})",
+        },
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW answers AS SELECT v.row, v.chunk_id, v.fields FROM {verdicts} AS v "
+        "JOIN rows ON rows.row = v.row AND rows.chunk_id = v.chunk_id "
+        "WHERE v.outcome = 'valid' AND rows.disposition = 'validated'"
+    )
+
+
+def _scorecard(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    override_reason: str | None,
+) -> Scorecard:
+    spec = context.workload.spec
+    folder = context.folder(record)
+    chunks = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
+    batches = context.ledger.batches(record)
+    measured = rates(connection, record.source_rows)
+    settled = record.phase is Phase.SETTLED
+    golden = None
+    load_answers(connection, context, record, folder)
+    if spec.golden is not None and record.golden_rows:
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE golden AS SELECT _row AS row, * EXCLUDE (_row) "
+            "FROM read_parquet(?)",
+            [str(folder.golden)],
+        )
+        grade_rows(connection, context.workload.contract, spec.golden.match)
+        golden = golden_score(connection, spec.golden.baseline)
+    spend = measure_spend(
+        connection,
+        read_parquets(_all_generations(context, record), RESULT_COLUMNS),
+        load_prices(context.settings.prices),
+        datetime.now(UTC).date() if not batches else batches[0].created_at.date(),
+    )
+    reconciled = batches_reconcile(chunks, batches)
+    by_tier: dict[int, int] = {}
+    for chunk in chunks:
+        by_tier[chunk.tier] = by_tier.get(chunk.tier, 0) + chunk.requests
+    gate = None
+    if settled:
+        fingerprint = fingerprint_rows(connection, record)
+        override = context.ledger.override(record.workload, record.load, fingerprint)
+        gate = decide(
+            gates=spec.gates,
+            coverage=measured["coverage"],
+            batches_reconciled=reconciled,
+            validity=measured["validity"],
+            golden=golden,
+            cost_usd=spend.total_usd,
+            fingerprint=fingerprint,
+            override_reason=override.reason if override else override_reason,
+        )
+    return Scorecard(
+        workload=record.workload,
+        load=record.load,
+        settled=settled,
+        source_rows=record.source_rows,
+        golden_rows=record.golden_rows,
+        dispositions=dispositions(connection),
+        reasons=disposition_reasons(connection),
+        rates=measured,
+        spend=spend,
+        golden=golden if settled else None,
+        gate=gate,
+        batches=len(batches),
+        requests=sum(chunk.requests for chunk in chunks),
+        results={kind: sum(getattr(b, kind) for b in batches) for kind in _RESULTS},
+        batches_reconciled=reconciled,
+        promoted_rows=record.promoted_rows or 0,
+        requests_by_tier=by_tier,
+    )
+
+
+def batches_reconcile(chunks: list[Chunk], batches: list[Batch]) -> bool:
+    """Whether each collected batch's counts add up to the requests sent in it.
+
+    A batch whose results are gone has no counts to compare; its rows are quarantined one by one.
+    """
+    sent = {chunk.chunk_id: chunk.requests for chunk in chunks}
+    return all(
+        batch.succeeded + batch.errored + batch.canceled + batch.expired == sent.get(batch.chunk_id)
+        for batch in batches
+        if batch.collected_at is not None and not batch.results_gone
+    )
+
+
+def fingerprint_rows(connection: duckdb.DuckDBPyConnection, record: Load) -> str:
+    """Names the exact set of dispositions and answers that a promotion would write."""
+    rows, digest = connection.execute(
+        "SELECT count(*), bit_xor(md5_number(concat_ws('|', row, key, disposition, chunk_id))) FROM rows"
+    ).fetchall()[0]
+    return f"g{record.generation}-{rows}-{digest or 0:032x}"
+
+
+def _all_generations(context: LoadContext, record: Load) -> list[str]:
+    # Rows that were sent again on purpose were paid for before, too.
+    paid: list[str] = []
+    for generation in range(1, record.generation + 1):
+        folder = LoadFolder.of(context.settings.state, record.workload, record.load, generation)
+        paid += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
+    return paid

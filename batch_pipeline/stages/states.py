@@ -1,0 +1,120 @@
+"""Where every row of a load stands, derived by SQL from its files: what was sent, what the verdicts say.
+
+The policy of what becomes of a row is the table below; nothing else in the project decides it.
+"""
+
+from enum import StrEnum
+
+import duckdb
+
+from batch_pipeline.ledger import Chunk, ChunkState, Load
+from batch_pipeline.rows.folder import present
+from batch_pipeline.rows.query import read_parquets
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.source import GOLDEN, KEY, ROW
+
+
+class Policy(StrEnum):
+    """What an outcome asks for. Climb and again end in a disposition when tiers or attempts run out."""
+
+    ACCEPT = "accept"
+    CLIMB = "climb"
+    AGAIN = "again"
+    GIVE_UP = "give_up"
+
+
+POLICY: dict[str, Policy] = {
+    "valid": Policy.ACCEPT,
+    "contract_broken": Policy.CLIMB,
+    "refusal": Policy.CLIMB,
+    "truncated": Policy.CLIMB,
+    # Sending the same request again cannot help.
+    "invalid_request": Policy.GIVE_UP,
+    "unsendable": Policy.GIVE_UP,
+    "errored": Policy.AGAIN,
+    "expired": Policy.AGAIN,
+    "canceled": Policy.AGAIN,
+    "absent": Policy.AGAIN,
+    # Paid for and deleted: only a person may decide to pay again.
+    "results_gone": Policy.GIVE_UP,
+}
+
+_LIVE = (ChunkState.INTENT, ChunkState.SUBMITTED, ChunkState.UNSENDABLE)
+_SENT = {
+    "row": "BIGINT",
+    "tier": "INTEGER",
+    "attempt": "INTEGER",
+    "sending": "INTEGER",
+    "chunk_id": "VARCHAR",
+}
+_VERDICTS = {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR", "reason": "VARCHAR"}
+
+
+def live_chunks(chunks: list[Chunk]) -> list[Chunk]:
+    """Those whose rows count as sent: accepted by the API, or not known not to be."""
+    return [chunk for chunk in chunks if chunk.state in _LIVE]
+
+
+def derive_states(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
+) -> None:
+    """Makes the temporary table `states`, one line per row of the load, golden rows included.
+
+    Columns: row, golden, key; tier, attempt, sending, chunk_id, outcome, reason of its last sending
+    (null before the first); top_tier, the highest it was sent to; disposition and disposition_reason,
+    null while it is open; next_tier and next_attempt where it must be sent (again), else null.
+    """
+    folder = context.folder(record)
+    live = live_chunks(context.ledger.chunks(record))
+    spec = context.workload.spec
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE policy (outcome VARCHAR PRIMARY KEY, policy VARCHAR)"
+    )
+    connection.executemany(
+        "INSERT INTO policy VALUES (?, ?)", [(k, v.value) for k, v in POLICY.items()]
+    )
+    sent = read_parquets(present(folder.sent(chunk.chunk_id) for chunk in live), _SENT)
+    verdicts = read_parquets(present(folder.verdicts(chunk.chunk_id) for chunk in live), _VERDICTS)
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE states AS
+        WITH last_sendings AS (
+            SELECT row, max(tier) AS top_tier, max(sending) AS sending,
+                   arg_max(tier, sending) AS tier, arg_max(attempt, sending) AS attempt,
+                   arg_max(chunk_id, sending) AS chunk_id
+            FROM {sent} GROUP BY row
+        ),
+        judged AS (
+            SELECT s.{ROW} AS row, s.{GOLDEN} AS golden, s.{KEY} AS key,
+                   l.tier, l.attempt, l.sending, l.top_tier, l.chunk_id, v.outcome, v.reason,
+                   CASE WHEN v.outcome IS NOT NULL THEN coalesce(p.policy, 'again') END AS policy
+            FROM read_parquet($source) AS s
+            LEFT JOIN last_sendings AS l ON l.row = s.{ROW}
+            LEFT JOIN {verdicts} AS v ON v.row = l.row AND v.chunk_id = l.chunk_id
+            LEFT JOIN policy AS p USING (outcome)
+        ),
+        decided AS (
+            SELECT *,
+                   CASE WHEN policy = 'accept' THEN 'validated'
+                        WHEN policy = 'climb' AND tier + 1 >= $tiers THEN 'human_review'
+                        WHEN policy = 'give_up' THEN 'quarantined'
+                        WHEN policy = 'again' AND attempt >= $attempts THEN 'quarantined'
+                   END AS disposition
+            FROM judged
+        )
+        SELECT * EXCLUDE (policy),
+               CASE WHEN disposition <> 'validated' THEN coalesce(reason, outcome) END
+                   AS disposition_reason,
+               CAST(CASE WHEN disposition IS NOT NULL THEN NULL
+                    WHEN sending IS NULL THEN 0
+                    WHEN policy = 'climb' THEN tier + 1
+                    WHEN policy = 'again' THEN tier
+               END AS INTEGER) AS next_tier,
+               CAST(CASE WHEN disposition IS NOT NULL THEN NULL
+                    WHEN sending IS NULL OR policy = 'climb' THEN 1
+                    WHEN policy = 'again' THEN attempt + 1
+               END AS INTEGER) AS next_attempt
+        FROM decided
+        """,
+        {"source": str(folder.source), "tiers": len(spec.tiers), "attempts": spec.limits.attempts},
+    )

@@ -1,0 +1,16 @@
+"""The warehouse: metrics, gate decisions and promoted tables, in one DuckDB file."""
+
+from batch_pipeline.warehouse.connection import WarehouseLockedError, warehouse, warehouse_path
+from batch_pipeline.warehouse.metrics import GateRecord, Measure, write_metrics
+from batch_pipeline.warehouse.promoted import Promotion, promote_rows
+
+__all__ = [
+    "GateRecord",
+    "Measure",
+    "Promotion",
+    "WarehouseLockedError",
+    "promote_rows",
+    "warehouse",
+    "warehouse_path",
+    "write_metrics",
+]

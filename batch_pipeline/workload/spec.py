@@ -1,0 +1,204 @@
+"""What a user declares, field by field. The YAML of a workload is validated against `WorkloadSpec`.
+
+Only shapes and ranges are checked here. What needs the workload's folder (files, templates, columns)
+is checked by `workload.workload` and `stages.source`.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+# The API's own limits (facts of the Message Batches API): 100,000 requests or 256 MB a batch. Whether
+# that is MB or MiB is nowhere said, and a proxy counts the HTTP body, so we stay well below.
+MAX_REQUESTS = 100_000
+MAX_BYTES = 200_000_000
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSpec(_Declared):
+    """Where the rows of a load come from: a file, or a DuckDB query."""
+
+    path: str | None = Field(
+        None,
+        description="CSV, Parquet or NDJSON file, relative to this folder; `{{ partition }}` is "
+        "the load's date. CSV columns are read as text, so that ids keep their zeros.",
+    )
+    format: Literal["csv", "parquet", "ndjson"] | None = Field(
+        None,
+        description="Format of the file; by default its ending says (.csv, .parquet, .ndjson).",
+    )
+    sql: str | None = Field(
+        None,
+        description="A DuckDB SELECT instead of a file; `{{ partition }}` is the load's date. "
+        "Relative paths in it start from this folder.",
+    )
+    database: str | None = Field(
+        None,
+        description="A DuckDB file that `sql` reads, attached read-only as `source`, "
+        "relative to this folder.",
+    )
+    key: str = Field(
+        description="The column that identifies a row: unique, never null.", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "SourceSpec":
+        if (self.path is None) == (self.sql is None):
+            raise ValueError("give either `path` or `sql`")
+        if self.database is not None and self.sql is None:
+            raise ValueError("`database` goes with `sql`")
+        if self.format is not None and self.path is None:
+            raise ValueError("`format` goes with `path`")
+        return self
+
+
+class PromptSpec(_Declared):
+    """What each request says. The system prompt is the same in every request of a tier."""
+
+    system: str | None = Field(
+        None, description="System prompt: a .md or .txt file in this folder, or the text itself."
+    )
+    user: str = Field(
+        description="Jinja template over the row's columns: a .j2, .md or .txt file, or the text.",
+        min_length=1,
+    )
+    cache: Literal["none", "5m", "1h"] = Field(
+        "none",
+        description="Ask the API to cache the system prompt for this long. Below the model's minimum "
+        "length the API skips caching silently.",
+    )
+
+
+class TierSpec(_Declared):
+    """A model and its parameters. The first tier is the cheapest; a row climbs when its answer fails."""
+
+    model: str = Field(description="Model id, as in the price table.", min_length=1)
+    max_tokens: int = Field(description="Longest answer, in tokens.", ge=1)
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
+        None, description="`output_config.effort`, where the model has it."
+    )
+    thinking: dict[str, Any] | None = Field(
+        None, description="The API's `thinking` object, where the model allows it."
+    )
+
+
+class GoldenSpec(_Declared):
+    """Rows with known answers that ride along with every load."""
+
+    path: str = Field(
+        description="CSV, Parquet or NDJSON: the source's columns that the prompt uses, and the right "
+        "answers in columns expected_<field>."
+    )
+    match: list[str] = Field(
+        description="The output fields that must all equal their expected value.", min_length=1
+    )
+    baseline: Annotated[Decimal, Field(ge=0, le=1)] = Field(
+        description="The golden score that was accepted, as a share."
+    )
+
+
+class GatesSpec(_Declared):
+    """What holds a load back. Coverage below 100% always does."""
+
+    golden_drop_points: Annotated[Decimal, Field(gt=0, le=100)] = Field(
+        Decimal(3), description="Hold when the golden score is this many points below its baseline."
+    )
+    min_validity: Annotated[Decimal, Field(ge=0, le=1)] | None = Field(
+        None, description="Hold when output validity at tier 0, first attempt, is lower."
+    )
+    max_cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
+        None, description="Hold when the load has cost more, in US dollars."
+    )
+
+
+class LimitsSpec(_Declared):
+    """How rows are cut into batches."""
+
+    max_requests: int = Field(
+        MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Most requests in one batch."
+    )
+    max_bytes: int = Field(
+        MAX_BYTES, ge=1_000, le=MAX_BYTES, description="Most bytes of one batch's request body."
+    )
+    attempts: int = Field(
+        3, ge=1, le=10, description="How often a row is sent to one tier when the API fails it."
+    )
+
+
+class PartitionsSpec(_Declared):
+    """The days a load can be made for."""
+
+    start: date = Field(date(2025, 1, 1), description="The first day.")
+    timezone: str = Field("UTC", description="Where days begin, and the schedule's clock.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"unknown time zone {value!r}; use a name such as UTC or Europe/Paris")
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class WorkloadSpec(_Declared):
+    """One declared job: which rows, which prompt, what a valid answer is, and what lets it through."""
+
+    name: str = Field(
+        description="Prefix of the asset keys and name of the asset group.",
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+    )
+    description: str | None = Field(None, description="One sentence on what the job is for.")
+    owners: list[str] = Field(
+        ["team:data"], description="Owners of its assets: e-mail addresses or team:<name>."
+    )
+    source: SourceSpec
+    prompt: PromptSpec
+    output: dict[str, dict[str, Any]] = Field(
+        description="The answer's fields: name to JSON Schema.", min_length=1
+    )
+    checks: str | None = Field(
+        None,
+        description="A Pandera schema of your own, as module:Attribute, in this folder or installed.",
+    )
+    tiers: list[TierSpec] = Field(min_length=1, max_length=8)
+    golden: GoldenSpec | None = None
+    gates: GatesSpec = GatesSpec()
+    limits: LimitsSpec = LimitsSpec()
+    partitions: PartitionsSpec = PartitionsSpec()
+    schedule: str | None = Field(
+        None, description="Cron line: when to send the load of the day before."
+    )
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith("@") or len(value.split()) == 5):
+            raise ValueError(f"{value!r} is not a cron line such as '0 2 * * *'")
+        return value
+
+    @field_validator("owners")
+    @classmethod
+    def _owners(cls, value: list[str]) -> list[str]:
+        wrong = [o for o in value if "@" not in o and not o.startswith("team:")]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is neither an e-mail address nor team:<name>")
+        return value
+
+    @model_validator(mode="after")
+    def _matches_are_fields(self) -> "WorkloadSpec":
+        unknown = [f for f in (self.golden.match if self.golden else []) if f not in self.output]
+        if unknown:
+            raise ValueError(
+                f"golden.match names {unknown[0]!r}, which is not a field of output "
+                f"({', '.join(self.output)})"
+            )
+        return self
