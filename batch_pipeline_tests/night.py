@@ -1,7 +1,9 @@
 """A small workload and one load of it, driven stage by stage without Dagster."""
 
 import csv
+import json
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,13 @@ def simulator_for(folder: Path, **scenario: Any) -> Simulator:
     path = folder / "scenario.yaml"
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
     return Simulator(path)
+
+
+def account_of(simulator: Simulator) -> dict[str, Any]:
+    """What the simulator has accepted and billed."""
+    with urllib.request.urlopen(f"{simulator.base_url}/simulator/account") as response:
+        account: dict[str, Any] = json.load(response)
+    return account
 
 
 def declaration(**changes: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class BatchStatus:
     created_at: datetime
     expires_at: datetime | None
     ended_at: datetime | None
-    has_results: bool
+    archived: bool
 
     @property
     def ended(self) -> bool:
@@ -71,6 +71,17 @@ class BatchesApi:
             raise ConfigurationError(
                 f"The Anthropic client cannot be set up: {_short(error)}"
             ) from None
+        if not _has_credentials(self._client):
+            raise ConfigurationError(
+                "No API key: set ANTHROPIC_API_KEY, or start a simulator with `batch-pipeline simulate` "
+                "and set ANTHROPIC_BASE_URL to the address it prints, with any key."
+            )
+
+    @property
+    def address(self) -> str:
+        """Where the calls go; shown beside what came back, so that nobody takes one API for another."""
+        # Whatever stands before an @ is a credential.
+        return str(self._client.base_url.copy_with(userinfo=b"")).rstrip("/")
 
     def check_access(self) -> None:
         """One cheap call, before anything is written or sent.
@@ -84,12 +95,6 @@ class BatchesApi:
         try:
             with _answers():
                 self._client.messages.batches.list(limit=1)
-        except TypeError:
-            # The SDK's way to say that it found no credentials at all.
-            raise ConfigurationError(
-                "No API key: set ANTHROPIC_API_KEY, or start a simulator with `batch-pipeline simulate` "
-                "and set ANTHROPIC_BASE_URL to the address it prints, with any key."
-            ) from None
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise ConfigurationError(
@@ -112,36 +117,41 @@ class BatchesApi:
         from anthropic import APIConnectionError, APIStatusError
         from anthropic.types.messages import MessageBatch
 
-        try:
-            with body.open("rb") as content:
+        with body.open("rb") as content:
+            try:
                 batch = self._client.post(
                     "/v1/messages/batches",
                     cast_to=MessageBatch,
                     content=content,
                     options={"max_retries": 0, "headers": {"content-type": "application/json"}},
                 )
-            return _status(batch)
-        except APIStatusError as error:
-            if error.status_code in _REFUSALS:
-                raise NotCreatedError(_refusal(error)) from None
-            raise UnresolvedError(
-                f"the create call was answered {error.status_code}{_request_id(error)}"
-            ) from None
-        except APIConnectionError as error:
-            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
-                raise NotCreatedError(
-                    "No connection to the API could be made, so nothing was sent; "
-                    "check the network and ANTHROPIC_BASE_URL."
+                return _status(batch)
+            except APIStatusError as error:
+                if error.status_code in _REFUSALS:
+                    raise NotCreatedError(_refusal(error)) from None
+                raise UnresolvedError(
+                    f"the create call was answered {error.status_code}{_request_id(error)}"
                 ) from None
-            raise UnresolvedError(
-                f"the answer to the create call was lost ({type(error.__cause__ or error).__name__})"
-            ) from None
-        except TypeError:
-            raise NotCreatedError("No API key: set ANTHROPIC_API_KEY; nothing was sent.") from None
-        except Exception as error:  # noqa: BLE001 - an answer we cannot read is an answer that was lost
-            raise UnresolvedError(
-                f"the answer to the create call could not be read ({type(error).__name__})"
-            ) from None
+            except APIConnectionError as error:
+                cause = type(error.__cause__ or error)
+                if issubclass(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
+                    raise NotCreatedError(
+                        "No connection to the API could be made, so nothing was sent; "
+                        "check the network and ANTHROPIC_BASE_URL."
+                    ) from None
+                raise UnresolvedError(
+                    f"the answer to the create call was lost ({cause.__name__})"
+                ) from None
+            except Exception as error:
+                # No byte was taken from the file: the SDK gave up by itself, before it sent anything.
+                if not content.tell():
+                    raise NotCreatedError(
+                        f"The request could not be made ({_short(error)}), so nothing was sent."
+                    ) from error
+                # An answer that cannot be read is an answer that was lost.
+                raise UnresolvedError(
+                    f"the answer to the create call could not be read ({type(error).__name__})"
+                ) from None
 
     def retrieve(self, batch_id: str) -> BatchStatus | None:
         """None where the API says that it knows no such batch. Raises UnreachableError."""
@@ -201,6 +211,15 @@ class BatchesApi:
         return True
 
 
+def _has_credentials(client: "Anthropic") -> bool:
+    # The SDK asks for them only when it makes a call; a header of the user's own counts too.
+    if client.credentials is not None:
+        return True
+    headers = {name.lower(): str(value) for name, value in client.default_headers.items()}
+    token = headers.get("authorization", "").removeprefix("Bearer").strip()
+    return bool(token or headers.get("x-api-key", "").strip())
+
+
 def is_utf8(path: Path) -> bool:
     """Whether a file is UTF-8 throughout, read in blocks."""
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -216,7 +235,10 @@ def is_utf8(path: Path) -> bool:
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """Turns what the transport may throw, in mid-stream too, into UnreachableError."""
+    """Turns what the transport may throw, in mid-stream too, into UnreachableError.
+
+    So, too, with what the SDK throws at an answer of another shape: it does not check what it reads.
+    """
     import httpx2
     from anthropic import APIConnectionError, APIResponseValidationError
 
@@ -229,10 +251,18 @@ def _answers() -> Iterator[None]:
         ) from None
     except (httpx2.HTTPError, httpx2.StreamError, APIResponseValidationError) as error:
         raise UnreachableError(f"The API's answer broke off ({type(error).__name__}).") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnreachableError(
+            f"The API's answer could not be read ({type(error).__name__}); check ANTHROPIC_BASE_URL."
+        ) from None
 
 
 def _status(batch: "MessageBatch") -> BatchStatus:
+    """Raises AttributeError, TypeError or ValueError for an answer of another shape."""
     counts = batch.request_counts
+    # The SDK builds its models without looking at the types of what came.
+    if not (isinstance(batch.id, str) and batch.id and isinstance(batch.created_at, datetime)):
+        raise ValueError
     return BatchStatus(
         batch_id=batch.id,
         request_id=getattr(batch, "_request_id", None),
@@ -250,7 +280,7 @@ def _status(batch: "MessageBatch") -> BatchStatus:
         created_at=batch.created_at,
         expires_at=batch.expires_at,
         ended_at=batch.ended_at,
-        has_results=batch.results_url is not None,
+        archived=batch.archived_at is not None,
     )
 
 

@@ -57,7 +57,7 @@ def read_results(
     """Parses a results file into the temporary table `results`, one line per row of `sent`.
 
     A row without a line gets the result `absent`. The line is read as text first, so that a broken one
-    costs itself only; duplicates keep their first line.
+    costs itself only (and one of more than 64 MB is passed over); duplicates keep their first line.
 
     Args:
         connection: where `results` is made.
@@ -73,7 +73,8 @@ def read_results(
         SELECT line, row_number() OVER () AS line_number, json_valid(line) AS readable
         FROM read_csv(?, columns = {'line': 'VARCHAR'}, auto_detect = false, header = false,
                       delim = e'\x01', quote = '', escape = '', comment = '', new_line = '\n',
-                      max_line_size = 67108864, buffer_size = 134217728, strict_mode = false)
+                      max_line_size = 67108864, buffer_size = 134217728, strict_mode = false,
+                      ignore_errors = true)
         WHERE line IS NOT NULL AND trim(line) <> ''
         """,
         [str(raw)],

@@ -1,6 +1,10 @@
 """Drives one load through Dagster's jobs in this process, without a daemon."""
 
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +55,11 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
         resend: begin a new generation first.
     """
     deadline = None if max_wait is None else time.monotonic() + max_wait
-    with open_instance(context.settings) as instance, Progress(context) as progress:
+    with (
+        _terminable(),
+        open_instance(context.settings) as instance,
+        Progress(context) as progress,
+    ):
         end_abandoned_runs(instance, context.workload.name, context.load)
         jobs = _Jobs(context, instance)
         try:
@@ -62,6 +70,19 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
                 EXIT_UNFINISHED,
                 f"stopped; {context} goes on where it is: call again, or let the sensor carry on.",
             )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a drive as Ctrl-C does: cleanly, with the exit code and the JSON of a stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def publish_with_override(context: LoadContext, reason: str, user: str) -> None:
@@ -181,16 +202,44 @@ class _Jobs:
         """Runs one job for the load. Raises JobFailedError with the failing step's sentence."""
         name = self._context.workload.name
         job = self._definitions.resolve_job_def(job_name(name, kind))
-        result = job.execute_in_process(
-            instance=self.instance,
-            partition_key=self._context.load,
-            run_config={**_QUIET, "ops": ops or {}},
-            asset_selection=[asset_key(name, step) for step in steps] if steps else None,
-            tags={**load_tags(name, self._context.load), PROCESS_TAG: process_tag()},
-            raise_on_error=False,
+        result = _to_its_end(
+            lambda: job.execute_in_process(
+                instance=self.instance,
+                partition_key=self._context.load,
+                run_config={**_QUIET, "ops": ops or {}},
+                asset_selection=[asset_key(name, step) for step in steps] if steps else None,
+                tags={**load_tags(name, self._context.load), PROCESS_TAG: process_tag()},
+                raise_on_error=False,
+            )
         )
         if not result.success:
             raise _failure(result)
+
+
+def _to_its_end(job: Callable[[], dg.ExecuteInProcessResult]) -> dg.ExecuteInProcessResult:
+    """Runs a job beside this thread, so that Ctrl-C waits for it instead of cutting a POST in half.
+
+    A second Ctrl-C stops at once; what was under way is then resolved by the next call.
+    """
+    results: list[dg.ExecuteInProcessResult] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(job())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> JobFailedError:

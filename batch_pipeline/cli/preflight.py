@@ -1,9 +1,12 @@
 """All that can be found wrong before anything is written or sent."""
 
+import os
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
@@ -17,7 +20,7 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     """The load to drive, checked. Leaves no trace when it fails.
 
     Raises:
-        ConfigurationError: workload, source, golden set, checks, prices, date or API key.
+        ConfigurationError: workload, source, golden set, checks, prices, date, API key or state folder.
     """
     settings = Settings.from_environment()
     workload = find_workload(name, settings)
@@ -30,12 +33,14 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
         with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:
             check_source(workload, day, connection)
     if resend or _will_call(ledger, name, day):
+        _check_address()
         try:
             BatchesApi().check_access()
         except UnreachableError:
             # Not a matter of configuration: the drive goes on trying until its time is up.
             if not begun:
                 raise
+    _check_state(settings.state)
     return LoadContext.open(workload, day, settings)
 
 
@@ -45,3 +50,32 @@ def _will_call(ledger: Ledger | None, name: str, day: str) -> bool:
         Action.HELD,
         Action.PUBLISH,
     )
+
+
+def _check_address() -> None:
+    """The SDK takes any text for an address, and would then report a network that is down."""
+    text = os.environ.get("ANTHROPIC_BASE_URL")
+    if not text:
+        return
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "ANTHROPIC_BASE_URL does not hold an address; write it as http://host:port, or unset it for the "
+            "real API."
+        )
+
+
+def _check_state(state: Path) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=state):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"The state folder {state} cannot be written ({error.strerror}); mend that, or set "
+            "BATCH_PIPELINE_STATE to another folder."
+        ) from None

@@ -59,6 +59,8 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         table.add_row(f"  {disposition}", f"{n:,}", Text(reason or ""))
     table.add_row("promoted", f"{card.promoted_rows:,}", "rows in the system of record")
     console.print(table)
+    if card.answered_by:
+        console.print(f"Answered by {', '.join(card.answered_by)}", highlight=False)
     if card.gate is None:
         console.print("Gate: not decided; rows are still open.")
     else:

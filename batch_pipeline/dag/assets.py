@@ -15,7 +15,8 @@ from batch_pipeline.dag.metadata import (
     schema,
     scorecard_numbers,
 )
-from batch_pipeline.dag.naming import WAREHOUSE_POOL, asset_key
+from batch_pipeline.dag.naming import WAREHOUSE_POOL, WORKLOAD_TAG, asset_key
+from batch_pipeline.report import write_report
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.context import LoadContext
@@ -62,7 +63,7 @@ def build_assets(
             "kinds": kinds,
             "partitions_def": partitions,
             "metadata": dict(metadata or {}),
-            "tags": {"batch_pipeline/workload": key},
+            "tags": {WORKLOAD_TAG: key},
         }
 
     def load_context(context: dg.AssetExecutionContext) -> LoadContext:
@@ -76,7 +77,7 @@ def build_assets(
     def source_rows(context: dg.AssetExecutionContext, config: SourceConfig) -> Results:
         with stage_errors():
             read = read_source(
-                load_context(context), resend=config.resend, requested_by=context.run_id
+                load_context(context), resend=config.resend, requested_by=context.run.run_id
             )
         yield dg.MaterializeResult(
             metadata={
@@ -264,12 +265,14 @@ def build_assets(
                 context.log.info("Rows are still open; the sensor grades the load when none is.")
                 return
             card = grade(load)
+            report = write_report(load.settings.state, card)
         assert card.gate is not None
         context.log.info(card.gate.sentence)
         yield dg.MaterializeResult(
             metadata={
                 **scorecard_numbers(card),
                 "gate": dg.MetadataValue.text(card.gate.sentence),
+                "report": dg.MetadataValue.path(report),
                 "dispositions": reasons_table(card.reasons, "disposition"),
                 "dagster/table_name": dg.MetadataValue.text("metrics.measures"),
             }
@@ -298,11 +301,13 @@ def build_assets(
     )
     def promoted_rows(context: dg.AssetExecutionContext, config: PromoteConfig) -> Results:
         with stage_errors():
+            load = load_context(context)
             done = promote(
-                load_context(context),
+                load,
                 override_reason=config.override_reason,
-                requested_by=f"run {context.run_id}",
+                requested_by=f"run {context.run.run_id}",
             )
+            report = write_report(load.settings.state, measure_load(load))
         promotion = done.promotion
         yield dg.MaterializeResult(
             metadata={
@@ -314,12 +319,12 @@ def build_assets(
                 ),
                 "dagster/partition_row_count": dg.MetadataValue.int(promotion.rows),
                 "dagster/table_name": dg.MetadataValue.text(promotion.table),
+                "report": dg.MetadataValue.path(report),
                 **(
                     {"override_reason": dg.MetadataValue.text(done.override_reason)}
                     if done.override_reason
                     else {}
                 ),
-                **columns(done.columns),
             }
         )
 

@@ -12,6 +12,7 @@ from batch_pipeline.dag.naming import (
     COLLECT_STEPS,
     PUBLISH_STEPS,
     SUBMIT_STEPS,
+    WORKLOAD_TAG,
     asset_key,
     job_name,
     load_tags,
@@ -42,10 +43,9 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         dg.define_asset_job(
             job_name(workload.name, kind),
             selection=dg.AssetSelection.assets(*(asset_key(workload.name, step) for step in steps)),
-            partitions_def=partitions,
             executor_def=EXECUTOR,
             description=f"{description} Part of {workload.name}.",
-            tags={"batch_pipeline/workload": workload.name},
+            tags={WORKLOAD_TAG: workload.name},
         )
         for kind, steps, description in _JOBS
     ]

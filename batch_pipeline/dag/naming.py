@@ -15,6 +15,7 @@ SUBMIT_STEPS = STEPS[:2]
 COLLECT_STEPS = STEPS[2:5]
 PUBLISH_STEPS = STEPS[5:]
 
+WORKLOAD_TAG = "batch_pipeline/workload"
 LOAD_TAG = "batch_pipeline/load"
 WORK_TAG = "batch_pipeline/work"
 
@@ -37,6 +38,11 @@ def sensor_name(workload: str) -> str:
 
 def schedule_name(workload: str) -> str:
     return f"{workload}__nightly"
+
+
+def partition_tags(workload: str, load: str) -> dict[str, str]:
+    """What every run of the workload's jobs on a load carries, whoever launched it."""
+    return {WORKLOAD_TAG: workload, "dagster/partition": load}
 
 
 def load_tags(workload: str, load: str) -> dict[str, str]:

@@ -13,7 +13,14 @@ from typing import Any
 import dagster as dg
 
 from batch_pipeline.claude.client import BatchesApi, UnreachableError
-from batch_pipeline.dag.naming import WORK_TAG, asset_key, job_name, load_tags, sensor_name
+from batch_pipeline.dag.naming import (
+    WORK_TAG,
+    asset_key,
+    job_name,
+    load_tags,
+    partition_tags,
+    sensor_name,
+)
 from batch_pipeline.ledger import Batch, Ledger, Load
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.next_step import Action, Step, next_step
@@ -98,7 +105,7 @@ def _request(
     work = f"{workload.name}|{load}|{kind}|{step.work}"
     # A run by hand or by the CLI on this load is given the time to finish.
     busy = instance.get_runs_count(
-        dg.RunsFilter(tags=load_tags(workload.name, load), statuses=_UNFINISHED)
+        dg.RunsFilter(tags=partition_tags(workload.name, load), statuses=_UNFINISHED)
     )
     if busy:
         return None, f"{load}: a run is under way"

@@ -72,6 +72,7 @@ class Batch:
     batch_id: str
     chunk_id: str
     request_id: str | None
+    api: str | None
     status: str
     succeeded: int
     errored: int

@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine, create_engine, event, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger.records import Batch, Chunk, ChunkState, Load, Override, Phase
@@ -203,6 +204,7 @@ class Ledger:
         *,
         batch_id: str,
         request_id: str | None,
+        api: str,
         status: str,
         created_at: datetime,
         expires_at: datetime | None,
@@ -218,6 +220,7 @@ class Ledger:
                     batch_id=batch_id,
                     chunk_id=chunk_id,
                     request_id=request_id,
+                    api=api,
                     status=status,
                     created_at=created_at,
                     expires_at=expires_at,
@@ -302,5 +305,10 @@ def _engine(path: Path) -> Engine:
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
 
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            # Two processes may open a new ledger at once: looking first would not be enough.
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
     return engine

@@ -81,6 +81,7 @@ batches = Table(
     Column("batch_id", String(128), primary_key=True),
     Column("chunk_id", String(32), nullable=False, unique=True),
     Column("request_id", String(128)),
+    Column("api", String(256)),  # the address that accepted it
     Column("status", String(16), nullable=False),  # the API's processing_status
     Column("succeeded", Integer, nullable=False, default=0),
     Column("errored", Integer, nullable=False, default=0),

@@ -10,7 +10,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; on success its content is on disk under `path`.
 
-    A crash before the rename leaves a `.tmp` file that nobody reads and the next writer replaces.
+    A crash before the rename leaves a `.tmp` file that nobody reads; a load's are removed when it is
+    next sent from.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

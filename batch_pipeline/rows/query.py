@@ -21,6 +21,8 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             "autoinstall_known_extensions": "false",
         }
     )
+    # It goes to standard output, which may be one JSON object of a command.
+    connection.execute("SET enable_progress_bar = false")
     try:
         yield connection
     finally:

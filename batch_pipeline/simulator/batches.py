@@ -112,7 +112,8 @@ class Batches:
                 requests = len(reader.index) // 3
                 self._check_queue(requests)
                 record = Record(
-                    id="msgbatch_" + secrets.token_hex(12),
+                    # Its ids go into tables and exports: they say where an answer is from.
+                    id="msgbatch_simulator_" + secrets.token_hex(12),
                     sequence=self._sequence + 1,
                     requests=requests,
                     bytes=size,
@@ -180,6 +181,7 @@ class Batches:
         batch = self.get(batch_id)
         with self._lock:
             if batch.ended(time.time()):
+                # The API documents no status for this, nor for deleting too early: 400 is a guess.
                 raise ApiError(400, f"Message batch {batch_id} cannot be canceled: it has ended")
             if batch.record.cancel_initiated_at is None:
                 batch.record.cancel_initiated_at = time.time()

@@ -97,6 +97,7 @@ class _Checker:
         custom_id = request["custom_id"]
         reason = _id_objection(custom_id)
         if reason is None and custom_id in self._ids:
+            # That ids are unique is documented, what a duplicate gets is not.
             reason = "Value must be unique within the batch"
         if reason is not None:
             return f".custom_id: {reason}"

@@ -16,11 +16,8 @@ def digest(text: str) -> bytes:
 
 def draws(*key: int | str | bytes) -> tuple[float, ...]:
     """Eight independent numbers in [0, 1), decided by the key alone."""
-    state = blake2b(digest_size=64)
-    for part in key:
-        state.update(part if isinstance(part, bytes) else str(part).encode())
-        state.update(b"\x00")
-    return tuple([n * _SCALE for n in _EIGHT.unpack(state.digest())])
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in key]
+    return tuple([n * _SCALE for n in _EIGHT.unpack(blake2b(b"\x00".join(parts)).digest())])
 
 
 def pick(draw: float, count: int) -> int:

@@ -49,6 +49,7 @@ def work_through(
     stopped = record.stopped
     outcome = Outcome(stopped, dict.fromkeys(RESULT_TYPES, 0))
     billed = array("Q")
+    digest = ParamsDigest()
     path = store.path(record.id, "results.tmp")
     with (
         store.path(record.id, "body.json").open("rb") as body,
@@ -68,7 +69,7 @@ def work_through(
             outcome.counts[one.type] += 1
             outcome.from_key += one.keyed
             if one.billed and one.message is not None:
-                billed.append(params_digest(request["params"]))
+                billed.append(digest.of(request["params"]))
                 add_tokens(outcome.tokens, request["params"]["model"], one.message["usage"])
             lines.append(_line(request["custom_id"], one))
             if len(lines) >= _LINES_AT_ONCE:
@@ -81,10 +82,26 @@ def work_through(
     return outcome, path, billed
 
 
-def params_digest(params: dict[str, Any]) -> int:
-    """64 bits that stand for what was asked, whatever the custom_id and the order of keys."""
-    canonical = orjson.dumps(params, option=orjson.OPT_SORT_KEYS)
-    return int.from_bytes(blake2b(canonical, digest_size=8).digest(), "little")
+class ParamsDigest:
+    """Digests of params. A batch repeats all but the messages, which may be long: it is read once."""
+
+    def __init__(self) -> None:
+        self._rest: dict[str, Any] | None = None
+        self._state = blake2b(digest_size=8)
+
+    def of(self, params: dict[str, Any]) -> int:
+        """64 bits that stand for what was asked, whatever the custom_id and the order of keys."""
+        rest = {name: value for name, value in params.items() if name != "messages"}
+        if rest != self._rest:
+            self._rest = rest
+            self._state = blake2b(_canonical(rest), digest_size=8)
+        state = self._state.copy()
+        state.update(_canonical(params["messages"]))
+        return int.from_bytes(state.digest(), "little")
+
+
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def add_tokens(tokens: Tokens, model: str, usage: dict[str, Any]) -> None:

@@ -35,9 +35,10 @@ def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> Coll
     """Reads back every batch of the load that has ended and was not read yet.
 
     Raises:
-        PipelineError: the results of some batch cannot be downloaded now; those before it are kept.
+        PipelineError: the results of some batch cannot be downloaded now; those of the others are kept.
     """
     summary = CollectSummary()
+    failures: list[PipelineError] = []
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
@@ -45,8 +46,15 @@ def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> Coll
         client = api() if ready else None
         for batch in ready:
             assert client is not None
-            _collect(context, record, chunks[batch.chunk_id], batch, client, summary)
+            try:
+                _collect(context, record, chunks[batch.chunk_id], batch, client, summary)
+            except PipelineError as error:
+                # One that lags must not keep the others from being read before they are gone.
+                failures.append(error)
+                continue
             summary.batches += 1
+    if failures:
+        raise failures[0]
     return summary
 
 
@@ -98,7 +106,7 @@ def _gone_for_good(context: LoadContext, batch: Batch, api: BatchesApi) -> bool:
     status = api.retrieve(batch.batch_id)
     if status is None:
         return unknown_for_too_long(context.ledger, batch, context.settings.grace_seconds)
-    return status.ended and not status.has_results
+    return status.archived
 
 
 def _best_download(
@@ -130,9 +138,9 @@ def _best_download(
                     return None
                 raise UnreachableError("The API does not hand the results out at the moment.")
         except UnreachableError as error:
+            # What came before a break is never taken for all there is: its rows would be paid twice.
             failure = error
-            if not path.is_file() or not path.stat().st_size:
-                continue
+            continue
         defects = _read(connection, folder, chunk, path, counts)
         if best is None or defects.harm < best[1].harm:
             best = (path, defects)

@@ -45,7 +45,7 @@ def unknown_for_too_long(ledger: Ledger, batch: Batch, grace_seconds: float) -> 
 
 
 def _update(ledger: Ledger, batch: Batch, status: BatchStatus) -> bool:
-    gone = status.ended and not status.has_results
+    gone = status.ended and status.archived
     if status.status == batch.status and not gone and batch.missing_since is None:
         return False
     ledger.update_batch(

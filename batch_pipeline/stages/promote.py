@@ -64,7 +64,7 @@ def promote(
                 context.ledger.record_override(
                     record, fingerprint=gate.fingerprint, reason=reason, requested_by=requested_by
                 )
-            columns = _write_promoted(connection, context, record)
+            columns = _write_promoted(connection, context, record, card)
             promotion = promote_rows(
                 context.settings.state,
                 workload=record.workload,
@@ -74,7 +74,6 @@ def promote(
                 fingerprint=gate.fingerprint,
                 override_reason=gate.override_reason,
             )
-            _check(context, card, promotion)
             context.ledger.record_promotion(
                 record, rows=promotion.rows, fingerprint=gate.fingerprint
             )
@@ -82,9 +81,12 @@ def promote(
 
 
 def _write_promoted(
-    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, card: Scorecard
 ) -> list[tuple[str, str]]:
-    """Writes promoted.parquet: the key, the contract's fields, and where each answer came from."""
+    """Writes promoted.parquet: the key, the contract's fields, and where each answer came from.
+
+    Raises PipelineError unless it holds each validated row once; nothing is promoted then.
+    """
     folder = context.folder(record)
     chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
     connection.execute("CREATE OR REPLACE TEMP TABLE batch_of (chunk_id VARCHAR, batch_id VARCHAR)")
@@ -112,6 +114,15 @@ def _write_promoted(
             ) TO '{str(path).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd)
             """
         )
+        (written,) = connection.execute(
+            "SELECT count(*) FROM read_parquet(?)", [str(path)]
+        ).fetchall()[0]
+        if written != card.dispositions["validated"]:
+            raise PipelineError(
+                f"{context}: {card.dispositions['validated']:,} rows are validated, but the files of "
+                f"{folder.root} hold the answers of {written:,}; restore what is missing there from a "
+                "backup, or send the load again with --resend. Nothing was promoted."
+            )
     described = connection.execute(
         "DESCRIBE SELECT * FROM read_parquet(?)", [str(folder.promoted)]
     ).fetchall()
@@ -120,11 +131,3 @@ def _write_promoted(
 
 def _names(context: LoadContext) -> tuple[str, ...]:
     return tuple(field.name for field in context.workload.contract.fields)
-
-
-def _check(context: LoadContext, card: Scorecard, promotion: Promotion) -> None:
-    if promotion.rows != card.dispositions["validated"]:
-        raise PipelineError(
-            f"{context}: {promotion.rows:,} rows were promoted but {card.dispositions['validated']:,} are "
-            "validated; this is a defect, please report it."
-        )

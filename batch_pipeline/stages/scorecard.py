@@ -60,6 +60,7 @@ class Scorecard:
     results: dict[str, int]
     batches_reconciled: bool
     promoted_rows: int
+    answered_by: tuple[str, ...] = ()
     requests_by_tier: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -267,6 +268,7 @@ def _scorecard(
         results={kind: sum(getattr(b, kind) for b in batches) for kind in _RESULTS},
         batches_reconciled=reconciled,
         promoted_rows=record.promoted_rows or 0,
+        answered_by=tuple(sorted({batch.api for batch in batches if batch.api})),
         requests_by_tier=by_tier,
     )
 

@@ -10,19 +10,36 @@ from pathlib import Path
 import duckdb
 
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.ledger import Load
+from batch_pipeline.ledger import ChunkState, Load
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.workload.spec import SourceSpec
-from batch_pipeline.workload.workload import Workload
+from batch_pipeline.stages.golden_file import GOLDEN_ROWS, expected_columns
+from batch_pipeline.stages.source_check import (
+    SOURCE,
+    OpenedSource,
+    check_rows,
+    check_source,
+    open_source,
+    unreadable,
+)
+from batch_pipeline.stages.source_columns import EXPECTED, GOLDEN, KEY, OWN_COLUMNS, ROW
+from batch_pipeline.workload.data_file import literal
 
-# Columns of source.parquet that are ours; the others are the source's own.
-ROW, GOLDEN, KEY = "_row", "_golden", "_key"
-OWN_COLUMNS = (ROW, GOLDEN, KEY)
-EXPECTED = "expected_"
+__all__ = [
+    "EXPECTED",
+    "GOLDEN",
+    "KEY",
+    "OWN_COLUMNS",
+    "ROW",
+    "SourceSummary",
+    "check_source",
+    "read_source",
+]
 
-_FORMATS = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_PLACED = "_placed_golden_rows"
+# How finely a golden row's place within its stretch is drawn.
+_PLACES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -53,15 +70,15 @@ def read_source(
     with ledger.hold(context.workload.name, context.load):
         record = ledger.load(context.workload.name, context.load)
         again = resend and record is not None and record.requested_by != requested_by
-        if record is not None and not again and (ledger.chunks(record) or record.promoted_at):
+        if record is not None and not again and _begun(context, record):
             return _summary(context, record, read_now=False)
         generation = 1 if record is None else record.generation + (1 if again else 0)
         folder = LoadFolder.of(
             context.settings.state, context.workload.name, context.load, generation
         )
         with querying(context.scratch) as connection:
-            check_source(context.workload, context.load, connection)
-            source_rows, golden_rows = _write(context, connection, folder)
+            source = open_source(context.workload, context.load, connection)
+            source_rows, golden_rows = _write(context, connection, source, folder)
         ledger.record_load(
             context.workload.name,
             context.load,
@@ -74,248 +91,136 @@ def read_source(
         return _summary(context, context.record(), read_now=True)
 
 
-def check_source(workload: Workload, load: str, connection: duckdb.DuckDBPyConnection) -> None:
-    """Opens the source and the golden file as the views `source` and `golden`, and checks them.
-
-    Writes nothing. Raises ConfigurationError.
-    """
-    spec = workload.spec
-    where = _open(connection, "source", spec.source, workload, load)
-    columns = _columns(connection, "source")
-    _require_columns(workload, where, columns)
-    _check_keys(connection, where, spec.source.key)
-    checks = workload.user_checks()
-    if checks is not None:
-        allowed = {field.name for field in workload.contract.fields} | set(columns)
-        if unknown := sorted(set(checks.columns()) - allowed):
-            raise ConfigurationError(
-                f"checks {spec.checks} looks at the column {unknown[0]!r}, which is neither a field of "
-                f"output nor a column of the source; it may use {', '.join(sorted(allowed))}."
-            )
-    if spec.golden is not None:
-        _open_golden(connection, workload, columns)
-
-
-def _open(
-    connection: duckdb.DuckDBPyConnection,
-    view: str,
-    spec: SourceSpec,
-    workload: Workload,
-    load: str,
-) -> str:
-    """Makes the view and returns how to call it in a sentence."""
-    if spec.sql is not None:
-        if spec.database is not None:
-            database = workload.folder / workload.at_partition(spec.database, load)
-            try:
-                connection.execute(
-                    f"ATTACH '{str(database).replace(chr(39), chr(39) * 2)}' AS source_database (READ_ONLY)"
-                )
-                connection.execute("USE source_database")
-            except duckdb.Error as error:
-                raise ConfigurationError(
-                    f"source.database {database} cannot be opened: {_first_line(error)}."
-                ) from None
-        connection.execute("SET file_search_path = ?", [str(workload.folder)])
-        sql = workload.at_partition(spec.sql, load).strip().rstrip(";")
-        try:
-            connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM ({sql})")
-        except duckdb.Error as error:
-            raise ConfigurationError(f"source.sql does not run: {_first_line(error)}.") from None
-        return "the result of source.sql"
-    assert spec.path is not None
-    path = workload.folder / workload.at_partition(spec.path, load)
-    _open_file(connection, view, path, spec.format, "source.path")
-    return f"the source {path.resolve()}"
-
-
-def _open_file(
-    connection: duckdb.DuckDBPyConnection, view: str, path: Path, kind: str | None, field: str
-) -> None:
-    if not path.is_file():
-        raise ConfigurationError(
-            f"{field}: {path.resolve()} does not exist; put the file there or mend the path."
-        )
-    kind = kind or _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise ConfigurationError(
-            f"{field}: the ending {path.suffix!r} of {path.name} says nothing of its format; "
-            "add format: csv, parquet or ndjson."
-        )
-    if path.stat().st_size == 0:
-        raise ConfigurationError(
-            f"{field}: {path.resolve()} is empty; a load needs at least one row."
-        )
-    literal = "'" + str(path.resolve()).replace("'", "''") + "'"
-    # Ids such as 00123 must keep their zeros, so CSV is read as text throughout.
-    reader = {
-        "csv": f"read_csv({literal}, all_varchar = true, header = true, strict_mode = true, "
-        "sample_size = -1, max_line_size = 16777216, buffer_size = 67108864)",
-        "parquet": f"read_parquet({literal})",
-        "ndjson": f"read_ndjson({literal}, maximum_object_size = 67108864, sample_size = -1)",
-    }[kind]
-    try:
-        connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {reader}")
-        connection.execute(f"SELECT count(*) FROM {view}")
-    except duckdb.Error as error:
-        raise ConfigurationError(
-            f"{field}: {path.resolve()} is not readable as {kind}: {_first_line(error)}."
-        ) from None
-
-
-def _require_columns(workload: Workload, where: str, columns: dict[str, str]) -> None:
-    key = workload.spec.source.key
-    known = ", ".join(columns)
-    if key not in columns:
-        raise ConfigurationError(
-            f"source.key is {key!r}, but {where} has no such column; it has {known}."
-        )
-    for column in workload.prompt.columns:
-        if column not in columns:
-            raise ConfigurationError(
-                f"prompt.user names {{{{ {column} }}}}, but {where} has no such column; it has {known}."
-            )
-    if taken := sorted(set(OWN_COLUMNS) & set(columns)):
-        raise ConfigurationError(
-            f"{where} has a column {taken[0]!r}, a name that {workload.name}'s tables need; rename it."
-        )
-    fields = {field.name for field in workload.contract.fields}
-    if key in fields:
-        raise ConfigurationError(
-            f"output has a field {key!r}, which is the source's key too; rename the field."
-        )
-
-
-def _check_keys(connection: duckdb.DuckDBPyConnection, where: str, key: str) -> None:
-    column = quoted(key)
-    try:
-        total, missing = connection.execute(
-            f"SELECT count(*), count(*) FILTER ({column} IS NULL) FROM source"
-        ).fetchall()[0]
-        if total == 0:
-            raise ConfigurationError(f"{where} has no rows; a load needs at least one.")
-        if missing:
-            raise ConfigurationError(
-                f"The key column {key!r} is null in {missing:,} of {total:,} rows of {where}; "
-                "every row needs a key."
-            )
-        twice = connection.execute(
-            f"SELECT CAST({column} AS VARCHAR), count(*) AS n FROM source GROUP BY ALL HAVING n > 1 "
-            "ORDER BY n DESC, 1 LIMIT 5"
-        ).fetchall()
-    except duckdb.Error as error:
-        raise ConfigurationError(f"{where} cannot be read: {_first_line(error)}.") from None
-    if twice:
-        values = ", ".join(f"{value} ({n} times)" for value, n in twice)
-        raise ConfigurationError(
-            f"The key column {key!r} is not unique in {where}: {values}; each row needs a key of its own."
-        )
-
-
-def _open_golden(
-    connection: duckdb.DuckDBPyConnection, workload: Workload, source: dict[str, str]
-) -> None:
-    spec = workload.spec
-    assert spec.golden is not None
-    path = workload.folder / spec.golden.path
-    _open_file(connection, "golden", path, None, "golden.path")
-    columns = _columns(connection, "golden")
-    here = f"the golden file {path.resolve()}"
-    for name in spec.golden.match:
-        if EXPECTED + name not in columns:
-            raise ConfigurationError(
-                f"golden.match names {name!r}, but {here} has no column {EXPECTED}{name}; "
-                f"it has {', '.join(columns)}."
-            )
-    for column in workload.prompt.columns:
-        if column.startswith(EXPECTED) and column not in source:
-            raise ConfigurationError(
-                f"prompt.user names {column}, which would send the answer along."
-            )
-        if column not in columns:
-            raise ConfigurationError(
-                f"prompt.user names {{{{ {column} }}}}, but {here} has no such column."
-            )
-    total = connection.execute("SELECT count(*) FROM golden").fetchall()[0][0]
-    if total == 0:
-        raise ConfigurationError(f"{here} has no rows.")
-    for field in workload.contract.fields:
-        column = EXPECTED + field.name
-        if column not in columns or not field.enum:
-            continue
-        placeholders = ", ".join("?" for _ in field.enum)
-        wrong = connection.execute(
-            f"SELECT DISTINCT CAST({quoted(column)} AS VARCHAR) FROM golden WHERE "
-            f"coalesce(CAST({quoted(column)} AS VARCHAR), '') NOT IN ({placeholders}) ORDER BY 1 LIMIT 5",
-            [str(value) for value in field.enum],
-        ).fetchall()
-        if wrong:
-            raise ConfigurationError(
-                f"{column} of {here} holds {', '.join(repr(value) for (value,) in wrong)}, "
-                f"which output.{field.name} does not allow."
-            )
+def _begun(context: LoadContext, record: Load) -> bool:
+    """Whether anything of the load may have been sent or judged. A chunk that was refused was not."""
+    chunks = context.ledger.chunks(record)
+    return record.promoted_at is not None or any(
+        chunk.state is not ChunkState.NOT_CREATED for chunk in chunks
+    )
 
 
 def _write(
-    context: LoadContext, connection: duckdb.DuckDBPyConnection, folder: LoadFolder
+    context: LoadContext,
+    connection: duckdb.DuckDBPyConnection,
+    source: OpenedSource,
+    folder: LoadFolder,
 ) -> tuple[int, int]:
-    """Writes golden.parquet and source.parquet; the second makes the pair complete."""
-    spec = context.workload.spec
-    key = quoted(spec.source.key)
-    columns = _columns(connection, "source")
-    rows = connection.execute("SELECT count(*) FROM source").fetchall()[0][0]
-    golden_rows = 0
-    source = f"""
-        SELECT CAST(row_number() OVER () - 1 AS DOUBLE) AS place, false AS {GOLDEN},
-               CAST({key} AS VARCHAR) AS {KEY}, * FROM source
+    """Writes golden.parquet, then source.parquet, which makes the pair complete.
+
+    Returns how many source and golden rows there are. The rows of the source are checked as they were
+    written, so that what was checked is what will be sent.
     """
-    if spec.golden is not None:
-        golden = _columns(connection, "golden")
-        golden_rows = connection.execute("SELECT count(*) FROM golden").fetchall()[0][0]
-        own = ", ".join(
-            f"CAST({quoted(name)} AS {kind}) AS {quoted(name)}"
-            if name in golden
-            else f"CAST(NULL AS {kind}) AS {quoted(name)}"
-            for name, kind in columns.items()
-        )
-        golden_key = f"CAST({key} AS VARCHAR)" if spec.source.key in golden else "'golden-' || i"
-        # One in each equal stretch of the source, at a place that only the date decides: every batch
-        # carries its share, and no pattern gives them away.
-        connection.execute(
-            f"""
-            CREATE TEMP TABLE golden_rows AS
-            SELECT i + (hash(? || i) % 1000000) / 1000000.0 AS offset_in, true AS {GOLDEN},
-                   {golden_key} AS {KEY}, * EXCLUDE (i) FROM (
-                SELECT row_number() OVER () - 1 AS i, * FROM golden)
-            """,
-            [context.load],
-        )
-        expected = [name for name in golden if name.startswith(EXPECTED)]
-        connection.execute(
-            f"""
-            CREATE TEMP TABLE woven AS
-            SELECT row_number() OVER (ORDER BY place) - 1 AS {ROW}, * EXCLUDE (place) FROM (
-                {source} UNION ALL BY NAME
-                SELECT offset_in * {rows} / {golden_rows} - 0.5 AS place, {GOLDEN}, {KEY}, {own}
-                FROM golden_rows)
-            """
-        )
-        named = ", ".join(quoted(name) for name in expected)
-        with replacing(folder.golden) as path:
-            connection.execute(
-                f"COPY (SELECT w.{ROW}, {named} FROM (SELECT {ROW}, row_number() OVER (ORDER BY {ROW}) AS n "
-                f"FROM woven WHERE {GOLDEN}) w JOIN (SELECT {named}, row_number() OVER (ORDER BY offset_in)"
-                f" AS n FROM golden_rows) g USING (n) ORDER BY 1) TO '{_literal(path)}' (FORMAT parquet)"
-            )
-        select = f"SELECT * FROM woven ORDER BY {ROW}"
-    else:
-        select = f"SELECT CAST(place AS BIGINT) AS {ROW}, * EXCLUDE (place) FROM ({source})"
-    with replacing(folder.source) as path:
-        connection.execute(
-            f"COPY ({select}) TO '{_literal(path)}' (FORMAT parquet, COMPRESSION zstd, "
-            "ROW_GROUP_SIZE 50000)"
-        )
+    try:
+        rows = connection.execute(f"SELECT count(*) FROM {SOURCE}").fetchall()[0][0]
+        golden_rows = 0
+        if context.workload.spec.golden is not None and rows:
+            golden_rows = _place_golden(connection, context.load, rows)
+            _write_golden(context, connection, folder)
+        with replacing(folder.source) as path:
+            _weave(context, connection, source, path, rows, golden_rows)
+            written = f"(FROM read_parquet({literal(str(path))}) WHERE NOT {GOLDEN})"
+            if check_rows(connection, source, written) != rows:
+                raise ConfigurationError(
+                    f"{source.where} changed while it was read; launch again when nobody writes to it."
+                )
+    except duckdb.Error as error:
+        raise unreadable(source, error) from None
     return rows, golden_rows
+
+
+def _place_golden(connection: duckdb.DuckDBPyConnection, load: str, rows: int) -> int:
+    """Draws a place for each golden row, and returns how many there are.
+
+    One lies in each equal stretch of the source, so that every batch carries its share; where in it, and
+    which one, only the date decides, so that no pattern gives them away.
+
+    Makes the table `_PLACED`: `position` in the golden file, `before`, the number of source rows that come
+    before it, and `place` among all rows. Sets the variable `before` to the list of those numbers.
+    """
+    count = connection.execute(f"SELECT count(*) FROM {GOLDEN_ROWS}").fetchall()[0][0]
+    # Exact integers: a rounded border could give two rows one place.
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE {_PLACED} AS
+        WITH shuffled AS (
+            SELECT {ROW} AS position, md5_number_lower($load || '/place/' || {ROW}) % {_PLACES} AS draw,
+                   row_number() OVER (ORDER BY md5($load || '/' || {ROW}), {ROW}) - 1 AS rank
+            FROM {GOLDEN_ROWS}
+        ), drawn AS (
+            SELECT position, rank, (rank::HUGEINT * {_PLACES} + draw) * {rows} AS share,
+                   {count}::HUGEINT * {_PLACES} AS shares
+            FROM shuffled
+        ), placed AS (
+            SELECT position, rank, CAST((share + shares - 1) // shares AS BIGINT) AS before FROM drawn
+        )
+        SELECT position, before, before + rank AS place FROM placed
+        """,
+        {"load": load},
+    )
+    connection.execute(f"SET VARIABLE before = (SELECT list(before ORDER BY place) FROM {_PLACED})")
+    return int(count)
+
+
+def _write_golden(
+    context: LoadContext, connection: duckdb.DuckDBPyConnection, folder: LoadFolder
+) -> None:
+    """Writes the right answers by row, to a file that nothing that builds requests reads."""
+    present = _columns(connection, GOLDEN_ROWS)
+    answers = [name for name in expected_columns(context.workload) if name in present]
+    named = ", ".join(f"g.{quoted(name)}" for name in answers)
+    with replacing(folder.golden) as path:
+        connection.execute(
+            f"COPY (SELECT place AS {ROW}, {named} FROM {_PLACED} JOIN {GOLDEN_ROWS} AS g "
+            f"ON g.{ROW} = position ORDER BY place) TO {literal(str(path))} (FORMAT parquet)"
+        )
+
+
+def _weave(
+    context: LoadContext,
+    connection: duckdb.DuckDBPyConnection,
+    source: OpenedSource,
+    path: Path,
+    rows: int,
+    golden_rows: int,
+) -> None:
+    """Writes source.parquet in one pass over the source: nothing is sorted, whatever its size."""
+    names = ", ".join(quoted(name) for name in source.columns)
+    key = f"CAST({quoted(source.key)} AS VARCHAR)"
+    place, golden = ROW, ""
+    if golden_rows:
+        # Of the golden rows, those of the stretches before this one have gone ahead, and perhaps its own.
+        stretch = f"CAST(({ROW}::HUGEINT * {golden_rows}) // {rows} AS BIGINT)"
+        own = f"CAST({ROW} >= getvariable('before')[{stretch} + 1] AS BIGINT)"
+        place = f"{ROW} + {stretch} + coalesce({own}, 0)"
+        golden = f"UNION ALL {_golden_rows(context, connection, source)}"
+    connection.execute(
+        f"""
+        COPY (
+            SELECT {place} AS {ROW}, false AS {GOLDEN}, {key} AS {KEY}, {names}
+            FROM (SELECT row_number() OVER () - 1 AS {ROW}, {names} FROM {SOURCE})
+            {golden}
+        ) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)
+        """
+    )
+
+
+def _golden_rows(
+    context: LoadContext, connection: duckdb.DuckDBPyConnection, source: OpenedSource
+) -> str:
+    """A SELECT of the golden rows in the source's columns; what a golden file does not have is null."""
+    present = _columns(connection, GOLDEN_ROWS)
+    answers = expected_columns(context.workload)
+    cells = ", ".join(
+        f"TRY_CAST(g.{quoted(name)} AS {kind})"
+        if name in present and name not in answers
+        else f"CAST(NULL AS {kind})"
+        for name, kind in source.columns.items()
+    )
+    key = f"CAST(g.{quoted(source.key)} AS VARCHAR)" if source.key in present else "NULL"
+    return (
+        f"SELECT place, true, coalesce({key}, 'golden-' || position), {cells} "
+        f"FROM {_PLACED} JOIN {GOLDEN_ROWS} AS g ON g.{ROW} = position"
+    )
 
 
 def _summary(context: LoadContext, record: Load, *, read_now: bool) -> SourceSummary:
@@ -332,14 +237,5 @@ def _summary(context: LoadContext, record: Load, *, read_now: bool) -> SourceSum
     )
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {view}").fetchall()}
-
-
-def _literal(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _first_line(error: Exception) -> str:
-    # Only the first line: the rest may quote the file's content.
-    return str(error).splitlines()[0].rstrip(".")
+def _columns(connection: duckdb.DuckDBPyConnection, relation: str) -> list[str]:
+    return [row[0] for row in connection.execute(f"DESCRIBE {relation}").fetchall()]

@@ -7,7 +7,9 @@ from enum import StrEnum
 
 import duckdb
 
+from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Load
+from batch_pipeline.rows import LoadFolder
 from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import read_parquets
 from batch_pipeline.stages.context import LoadContext
@@ -55,6 +57,18 @@ def live_chunks(chunks: list[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.state in _LIVE]
 
 
+def _sent_files(folder: LoadFolder, live: list[Chunk]) -> list[str]:
+    # A row that is in none of them is due: one that is lost would have its rows paid for twice.
+    paths = [folder.sent(chunk.chunk_id) for chunk in live]
+    for path in paths:
+        if not path.is_file():
+            raise PipelineError(
+                f"{path} is missing: it says which rows a batch carries, and without it they would be "
+                "sent and paid for again; restore it from a backup of the state folder."
+            )
+    return [str(path) for path in paths]
+
+
 def derive_states(
     connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
 ) -> None:
@@ -73,7 +87,7 @@ def derive_states(
     connection.executemany(
         "INSERT INTO policy VALUES (?, ?)", [(k, v.value) for k, v in POLICY.items()]
     )
-    sent = read_parquets(present(folder.sent(chunk.chunk_id) for chunk in live), _SENT)
+    sent = read_parquets(_sent_files(folder, live), _SENT)
     verdicts = read_parquets(present(folder.verdicts(chunk.chunk_id) for chunk in live), _VERDICTS)
     connection.execute(
         f"""

@@ -17,7 +17,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import TemplateError
 
 from batch_pipeline.claude.client import BatchesApi, NotCreatedError, UnresolvedError
 from batch_pipeline.claude.encode import BodyFile, RequestTemplate
@@ -30,7 +29,7 @@ from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.settle import settle
 from batch_pipeline.stages.source import ROW
-from batch_pipeline.stages.states import derive_states
+from batch_pipeline.stages.states import derive_states, live_chunks
 
 _ROWS_AT_A_TIME = 5_000
 
@@ -145,11 +144,18 @@ def _stop_at_change(context: LoadContext, record: Load) -> None:
 
 
 def _remove_leftovers(context: LoadContext, record: Load) -> None:
-    """Bodies that a crash left before their intent was committed: they were never sent."""
-    known = {chunk.chunk_id for chunk in context.ledger.chunks(record)}
-    for body in context.folder(record).body("x").parent.glob("*.json"):
-        if body.stem not in known:
-            body.unlink()
+    """What a crash left: files half written, and those of chunks that are no intent (yet, or any more)."""
+    folder = context.folder(record)
+    chunks = context.ledger.chunks(record)
+    intents = {chunk.chunk_id for chunk in chunks if chunk.state is ChunkState.INTENT}
+    live = {chunk.chunk_id for chunk in live_chunks(chunks)}
+    leftovers = [
+        *folder.root.rglob(".*.tmp"),
+        *(p for p in folder.body("x").parent.glob("*.json") if p.stem not in intents),
+        *(p for p in folder.sent("x").parent.glob("*.parquet") if p.stem not in live),
+    ]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
 
 
 def _send_tier(
@@ -185,7 +191,7 @@ def _send_tier(
                 row, attempt, sending, columns = rows.peek()
                 try:
                     request = template.request(f"{token}-{row}", prompt.render(columns))
-                except (TemplateError, TypeError, ValueError):
+                except Exception:  # noqa: BLE001 - a template is code, and may raise anything at a row
                     unsendable.rows.add(row, attempt, sending)
                     unsendable.reasons.append("template_failed")
                     rows.take()
@@ -238,6 +244,7 @@ def _send(context: LoadContext, folder: LoadFolder, chunk: Chunk, api: BatchesAp
         chunk.chunk_id,
         batch_id=created.batch_id,
         request_id=created.request_id,
+        api=api.address,
         status=created.status,
         created_at=created.created_at,
         expires_at=created.expires_at,

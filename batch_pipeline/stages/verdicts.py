@@ -39,7 +39,7 @@ compute: Any = pc
 parquet: Any = pq
 
 
-def write_verdicts(  # noqa: PLR0917
+def write_verdicts(
     connection: duckdb.DuckDBPyConnection,
     results: Path,
     source: Path,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from batch_pipeline.errors import PipelineError
 
@@ -24,30 +24,47 @@ def warehouse_path(state: Path) -> Path:
 
 
 @contextmanager
-def warehouse(state: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def warehouse(
+    state: Path, *, read_only: bool = False, wait_seconds: float | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """The warehouse, for one short piece of work.
 
-    Raises WarehouseLockedError when others keep it open for LOCK_WAIT_SECONDS.
+    Args:
+        state: the state folder.
+        read_only: whether nothing will be written; it waits for writers all the same.
+        wait_seconds: how long to wait for others, LOCK_WAIT_SECONDS by default.
+
+    Raises:
+        WarehouseLockedError: others keep it open for longer.
+        PipelineError: the file cannot be opened.
     """
+    wait = LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
     path = warehouse_path(state)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(duckdb.IOException),
-            stop=stop_after_delay(LOCK_WAIT_SECONDS),
+            retry=retry_if_exception(_is_locked),
+            stop=stop_after_delay(wait),
             wait=wait_random_exponential(multiplier=0.1, max=3),
             reraise=True,
         ):
             with attempt:
                 connection = duckdb.connect(str(path), read_only=read_only)
     except duckdb.IOException as error:
-        if "lock" not in str(error).lower():
-            raise
+        if not _is_locked(error):
+            raise PipelineError(
+                f"The warehouse {path} cannot be opened: {str(error).splitlines()[0].rstrip('.')}."
+            ) from None
         raise WarehouseLockedError(
-            f"{path} was locked by another process for {LOCK_WAIT_SECONDS} s; close any DuckDB shell or "
+            f"{path} was locked by another process for {wait:g} s; close any DuckDB shell or "
             "notebook that has it open, then launch this again."
         ) from None
+    connection.execute("SET enable_progress_bar = false")
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock on file" in str(error)

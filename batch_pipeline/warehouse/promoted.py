@@ -51,7 +51,7 @@ def promote_rows(
         connection.execute(
             "CREATE TEMP TABLE incoming AS SELECT * FROM read_parquet(?)", [str(rows)]
         )
-        columns = _fit_table(connection, workload, table)
+        columns, former = _fit_table(connection, workload, table)
         k = quoted(key)
         removed = _count(
             connection.execute(
@@ -59,11 +59,12 @@ def promote_rows(
                 [load],
             )
         )
-        # Only what differs is touched, so that promoting again writes nothing.
-        changed = " OR ".join(
-            f"t.{quoted(c)} IS DISTINCT FROM i.{quoted(c)}" for c in columns if c != key
-        )
-        sets = ", ".join(f"{quoted(c)} = i.{quoted(c)}" for c in columns if c != key)
+        # Only what differs is touched, so that promoting again writes nothing. A field that the contract
+        # no longer has becomes null: an older load's value would pass for this load's.
+        new = {quoted(c): f"i.{quoted(c)}" for c in columns if c != key}
+        new |= {quoted(c): "NULL" for c in former}
+        changed = " OR ".join(f"t.{name} IS DISTINCT FROM {value}" for name, value in new.items())
+        sets = ", ".join(f"{name} = {value}" for name, value in new.items())
         names = ", ".join(quoted(c) for c in columns)
         values = ", ".join(f"i.{quoted(c)}" for c in columns)
         written = _count(
@@ -96,20 +97,28 @@ def promote_rows(
     return Promotion(f"promoted.{workload}", total, written, removed, superseded)
 
 
-def _fit_table(connection: duckdb.DuckDBPyConnection, workload: str, table: str) -> list[str]:
-    """Creates the table, or adds the columns that the contract has gained; returns incoming's columns."""
+def _fit_table(
+    connection: duckdb.DuckDBPyConnection, workload: str, table: str
+) -> tuple[list[str], list[str]]:
+    """Creates the table, or adds the columns that the contract has gained.
+
+    Returns incoming's columns, and those that only the table has.
+    """
     connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM incoming WHERE false")
     have = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
     want = {row[0]: row[1] for row in connection.execute("DESCRIBE incoming").fetchall()}
+    # SQL names do not tell capitals apart.
+    held = {name.casefold(): kind for name, kind in have.items()}
     for name, kind in want.items():
-        if name not in have:
+        if name.casefold() not in held:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
-        elif have[name] != kind:
+        elif held[name.casefold()] != kind:
             raise PipelineError(
-                f"The table promoted.{workload} holds {name} as {have[name]} and the contract now says "
-                f"{kind}; rename the field, or migrate the table's column first."
+                f"The table promoted.{workload} holds {name} as {held[name.casefold()]} and the load now "
+                f"has {kind}; rename the field, or migrate the table's column first."
             )
-    return list(want)
+    known = {name.casefold() for name in want}
+    return list(want), [name for name in have if name.casefold() not in known]
 
 
 def _count(cursor: duckdb.DuckDBPyConnection) -> int:

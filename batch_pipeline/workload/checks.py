@@ -53,7 +53,7 @@ class UserChecks:
         Raises:
             ConfigurationError: a check raised, or failed without saying for which rows.
         """
-        from batch_pipeline.workload.failures import failures  # noqa: PLC0415
+        from batch_pipeline.workload.failures import failures
 
         names: dict[int, str] = {}
         remaining = frame
@@ -108,7 +108,7 @@ def load_checks(reference: str, folder: Path) -> UserChecks:
         ConfigurationError: there is no such module, attribute or schema, or it has a rule that
             cannot be judged row by row.
     """
-    import pandera.pandas as pandera  # noqa: PLC0415
+    import pandera.pandas as pandera
 
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute.isidentifier():
@@ -200,7 +200,8 @@ def _is_within(file: str | None, folder: Path) -> bool:
 
 def _row_by_row(schema: pandera.DataFrameSchema, reference: str) -> pandera.DataFrameSchema:
     """A copy of `schema` that reports every failing row, whatever it would do elsewhere."""
-    schema = copy.deepcopy(schema)
+    schema = copy.copy(schema)
+    schema.columns = {name: copy.copy(column) for name, column in schema.columns.items()}
     for part in (schema, *schema.columns.values()):
         if part.unique:
             raise ConfigurationError(
@@ -210,20 +211,25 @@ def _row_by_row(schema: pandera.DataFrameSchema, reference: str) -> pandera.Data
         # A dropped row would count as one that passed.
         part.drop_invalid_rows = False
         part.checks = [
-            _settled(check, reference) for check in part.checks if not check.raise_warning
+            _settled(copy.copy(check), reference)
+            for check in part.checks
+            if not check.raise_warning
         ]
     return schema
 
 
 def _settled(check: Any, reference: str) -> Any:
     """`check`, with an unknown answer (pd.NA) read as its `ignore_na` says rather than as an error."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if check.groupby is not None:
         raise ConfigurationError(
             f"checks {reference}: `groupby` of {check.name} looks at many rows at once, and a check"
             " must judge each row by itself; remove it."
         )
+    if check.registry_name is not None:
+        # Pandera's own: it looks its function up anew at every call, and asks about no nulls.
+        return check
     answer = check._check_fn  # noqa: SLF001
 
     def settled(*args: Any, **kwargs: Any) -> Any:

@@ -81,7 +81,7 @@ class Contract:
         name is the first part of the reason that a verdict gives.
         """
         # Pandera and pandas take a second to import, which a command line should not wait for.
-        from batch_pipeline.workload.field_checks import schema_of  # noqa: PLC0415
+        from batch_pipeline.workload.field_checks import schema_of
 
         return schema_of(self.fields)
 

@@ -83,11 +83,13 @@ def _check_name(error: Any) -> str:
 def _rows(error: Any, frame: pd.DataFrame) -> NDArray[np.int64]:
     # The mask is exact; the list of cases leaves out nulls and may be cut short by `n_failure_cases`.
     output, cases = error.check_output, error.failure_cases
+    if not isinstance(cases, pd.DataFrame):
+        return np.empty(0, dtype=np.int64)
     if isinstance(output, pd.DataFrame):
         output = output.all(axis="columns")
     if isinstance(output, pd.Series) and output.index.isin(frame.index).all():
         failing = output.index[~output.to_numpy(dtype=bool)]
-    elif isinstance(cases, pd.DataFrame) and "index" in cases and cases["index"].notna().all():
+    elif "index" in cases and cases["index"].notna().all():
         failing = pd.Index(cases["index"].unique())
     else:
         failing = pd.Index([])

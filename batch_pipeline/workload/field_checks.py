@@ -95,7 +95,7 @@ def _bind(function: Callable[[Any, Any], Any], argument: Any) -> Check:
 
 def _is_multiple(column: pd.Series[Any], step: Number) -> pd.Series[bool]:
     if isinstance(step, int) and column.dtype == "Int64":
-        return column % step >= 0
+        return column % step == 0
     # 0.3 is a multiple of 0.1 to a person, though not to binary fractions: allow a few roundings.
     quotient = column / step
     return (quotient - quotient.round()).abs() <= 1e-15 * quotient.abs().clip(lower=1.0)

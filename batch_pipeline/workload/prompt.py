@@ -1,7 +1,8 @@
 """The prompt of a workload: a fixed system text, and a Jinja template over a row's columns.
 
-The template is compiled once. One that is nothing but text and `{{ column }}` slots is recognised and
-joined directly, which is several times faster over millions of rows.
+A template names a column as `{{ subject }}`, or as `{{ row['my column'] }}` where Jinja cannot take its name.
+It is compiled once. One that is nothing but text and columns is recognised and joined directly, which is
+several times faster over millions of rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ from batch_pipeline.workload.spec import PromptSpec
 
 _FILE_ENDINGS = (".md", ".txt", ".j2", ".jinja")
 
+# The name under which a template finds every column; also the name of a column where one is called so.
+_ROW = "row"
+
 # A user's template is code that meets hostile row text: sandboxed, and an unknown name is an error, never
 # an empty string. Null becomes empty text rather than the word None.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
@@ -26,6 +30,8 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
     keep_trailing_newline=False,
     finalize=lambda value: "" if value is None else value,
 )
+# A template sees the row and nothing else: `{{ range }}` is a column, not a Python object.
+_ENVIRONMENT.globals.clear()
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,22 @@ class Prompt:
 
     @classmethod
     def load(cls, spec: PromptSpec, folder: Path) -> "Prompt":
-        """Raises ConfigurationError for a missing file or a template that does not parse."""
+        """Raises ConfigurationError for a missing or empty file, or a template that cannot be used."""
         prompt = cls(
             system=None if spec.system is None else _text(spec.system, folder, "prompt.system"),
             user=_text(spec.user, folder, "prompt.user"),
             cache=spec.cache,
         )
+        if prompt.system is not None and not prompt.system.strip():
+            raise ConfigurationError("prompt.system is empty; write it, or remove the field.")
         try:
-            _ENVIRONMENT.parse(prompt.user)
+            _ENVIRONMENT.from_string(prompt.user)
         except TemplateError as error:
+            line = getattr(error, "lineno", None)
             raise ConfigurationError(
-                f"prompt.user is not a valid Jinja template: {error.message}."
-            ) from error
+                f"prompt.user is not a valid Jinja template: {f'line {line}: ' if line else ''}"
+                f"{(error.message or '').rstrip('.')}."
+            ) from None
         if not prompt.columns:
             raise ConfigurationError(
                 "prompt.user names no column, so every row would ask the same; "
@@ -59,12 +69,12 @@ class Prompt:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The row columns that the template reads, sorted."""
-        return tuple(sorted(meta.find_undeclared_variables(_ENVIRONMENT.parse(self.user))))
+        """The row columns that the template reads, sorted. Raises ConfigurationError if none can tell."""
+        return _columns(_ENVIRONMENT.parse(self.user))
 
     @cached_property
     def render(self) -> Callable[[Mapping[str, Any]], str]:
-        """A function from a row's columns to the user message.
+        """A function from a row's columns, those of `columns` at least, to the user message.
 
         It raises jinja2.TemplateError, TypeError or ValueError where the template cannot take a row.
         """
@@ -73,7 +83,22 @@ class Prompt:
             return lambda row: "".join(
                 part if column is None else _as_text(row[column]) for part, column in parts
             )
-        return _ENVIRONMENT.from_string(self.user).render
+        template = _ENVIRONMENT.from_string(self.user)
+        if _uses_row(_ENVIRONMENT.parse(self.user)):
+            return lambda row: template.render({**row, _ROW: _Row(row)})
+        return template.render
+
+
+class _Row:
+    """The columns of a row by name, and nothing more: no method hides a column called `items`."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self._columns = columns
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name]
 
 
 def _text(value: str, folder: Path, field: str) -> str:
@@ -81,17 +106,67 @@ def _text(value: str, folder: Path, field: str) -> str:
         return value
     path = folder / value
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         raise ConfigurationError(
             f"{field} names {value}, but {path} does not exist; create it or mend the name."
         ) from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{field} names {path}, which is not UTF-8 text.") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{field} names {path}, which cannot be read: {error.strerror}."
+        ) from None
 
 
 def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def _columns(template: nodes.Template) -> tuple[str, ...]:
+    for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        raise ConfigurationError(
+            f"prompt.user, line {node.lineno}: a template cannot use another one; copy its text in."
+        )
+    named = set(meta.find_undeclared_variables(template))
+    if _uses_row(template):
+        named.discard(_ROW)
+        of_row = _row_subscripts(template)
+        named |= {_column_of(subscript) for subscript in of_row}
+        if sum(map(_is_row, template.find_all(nodes.Name))) > len(of_row):
+            raise ConfigurationError(
+                "prompt.user uses `row` both by itself and as row['column']; write row['row'] for a "
+                "column of that name."
+            )
+    return tuple(sorted(named))
+
+
+def _uses_row(template: nodes.Template) -> bool:
+    """Whether `row` stands for the whole row: it is subscripted, and no name of the template's own."""
+    if any(node.name == _ROW and node.ctx != "load" for node in template.find_all(nodes.Name)):
+        return False
+    return bool(_row_subscripts(template))
+
+
+def _row_subscripts(template: nodes.Template) -> list[nodes.Getitem | nodes.Getattr]:
+    every: list[nodes.Getitem | nodes.Getattr] = list(template.find_all(nodes.Getitem))
+    every += template.find_all(nodes.Getattr)
+    return [subscript for subscript in every if _is_row(subscript.node)]
+
+
+def _is_row(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == _ROW
+
+
+def _column_of(node: nodes.Getitem | nodes.Getattr) -> str:
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+        return node.arg.value
+    raise ConfigurationError(
+        f"prompt.user, line {node.lineno}: write a column's name in row[...], such as row['my column'], so "
+        "that it is known which columns are read."
+    )
 
 
 def _slots(source: str) -> Sequence[tuple[str, str | None]] | None:
@@ -105,6 +180,8 @@ def _slots(source: str) -> Sequence[tuple[str, str | None]] | None:
                 parts.append((child.data, None))
             elif isinstance(child, nodes.Name):
                 parts.append(("", child.name))
+            elif isinstance(child, nodes.Getitem | nodes.Getattr) and _is_row(child.node):
+                parts.append(("", _column_of(child)))
             else:
                 return None
     return parts

@@ -4,6 +4,7 @@ Only shapes and ranges are checked here. What needs the workload's folder (files
 is checked by `workload.workload` and `stages.source`.
 """
 
+import re
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -11,10 +12,17 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from batch_pipeline.workload.cron import cron_problem
+
 # The API's own limits (facts of the Message Batches API): 100,000 requests or 256 MB a batch. Whether
 # that is MB or MiB is nowhere said, and a proxy counts the HTTP body, so we stay well below.
 MAX_REQUESTS = 100_000
 MAX_BYTES = 200_000_000
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+NAME_RULE = (
+    "it begins with a small letter and holds at most 63 small letters, digits and underscores"
+)
 
 
 class _Declared(BaseModel):
@@ -40,8 +48,8 @@ class SourceSpec(_Declared):
     )
     database: str | None = Field(
         None,
-        description="A DuckDB file that `sql` reads, attached read-only as `source`, "
-        "relative to this folder.",
+        description="A DuckDB file for `sql`, relative to this folder: its tables are known by their "
+        "names, or as source.<table>. It is opened read-only.",
     )
     key: str = Field(
         description="The column that identifies a row: unique, never null.", min_length=1
@@ -65,7 +73,8 @@ class PromptSpec(_Declared):
         None, description="System prompt: a .md or .txt file in this folder, or the text itself."
     )
     user: str = Field(
-        description="Jinja template over the row's columns: a .j2, .md or .txt file, or the text.",
+        description="Jinja template over the row's columns: a .j2, .jinja, .md or .txt file, or the "
+        "text. A column whose name Jinja cannot take is `{{ row['my column'] }}`.",
         min_length=1,
     )
     cache: Literal["none", "5m", "1h"] = Field(
@@ -74,12 +83,18 @@ class PromptSpec(_Declared):
         "length the API skips caching silently.",
     )
 
+    @model_validator(mode="after")
+    def _something_to_cache(self) -> "PromptSpec":
+        if self.cache != "none" and self.system is None:
+            raise ValueError("`cache` goes with `system`, which is what is cached")
+        return self
+
 
 class TierSpec(_Declared):
     """A model and its parameters. The first tier is the cheapest; a row climbs when its answer fails."""
 
     model: str = Field(description="Model id, as in the price table.", min_length=1)
-    max_tokens: int = Field(description="Longest answer, in tokens.", ge=1)
+    max_tokens: int = Field(description="Longest answer, in tokens.", ge=1, strict=True)
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
         None, description="`output_config.effort`, where the model has it."
     )
@@ -121,13 +136,25 @@ class LimitsSpec(_Declared):
     """How rows are cut into batches."""
 
     max_requests: int = Field(
-        MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Most requests in one batch."
+        MAX_REQUESTS,
+        ge=1,
+        le=MAX_REQUESTS,
+        strict=True,
+        description="Most requests in one batch.",
     )
     max_bytes: int = Field(
-        MAX_BYTES, ge=1_000, le=MAX_BYTES, description="Most bytes of one batch's request body."
+        MAX_BYTES,
+        ge=1_000,
+        le=MAX_BYTES,
+        strict=True,
+        description="Most bytes of one batch's request body.",
     )
     attempts: int = Field(
-        3, ge=1, le=10, description="How often a row is sent to one tier when the API fails it."
+        3,
+        ge=1,
+        le=10,
+        strict=True,
+        description="How often a row is sent to one tier when the API fails it.",
     )
 
 
@@ -154,14 +181,14 @@ class WorkloadSpec(_Declared):
 
     name: str = Field(
         description="Prefix of the asset keys and name of the asset group.",
-        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        json_schema_extra={"pattern": f"^{NAME.pattern}$"},
     )
     description: str | None = Field(None, description="One sentence on what the job is for.")
     owners: list[str] = Field(
         ["team:data"], description="Owners of its assets: e-mail addresses or team:<name>."
     )
-    source: SourceSpec
-    prompt: PromptSpec
+    source: SourceSpec = Field(description="Where the rows of a load come from.")
+    prompt: PromptSpec = Field(description="What each request says.")
     output: dict[str, dict[str, Any]] = Field(
         description="The answer's fields: name to JSON Schema.", min_length=1
     )
@@ -169,20 +196,35 @@ class WorkloadSpec(_Declared):
         None,
         description="A Pandera schema of your own, as module:Attribute, in this folder or installed.",
     )
-    tiers: list[TierSpec] = Field(min_length=1, max_length=8)
-    golden: GoldenSpec | None = None
-    gates: GatesSpec = GatesSpec()
-    limits: LimitsSpec = LimitsSpec()
-    partitions: PartitionsSpec = PartitionsSpec()
+    tiers: list[TierSpec] = Field(
+        min_length=1,
+        max_length=8,
+        description="The models, cheapest first; a row climbs when its answer fails the contract.",
+    )
+    golden: GoldenSpec | None = Field(
+        None, description="Rows with known answers, carried in every load and graded."
+    )
+    gates: GatesSpec = Field(GatesSpec(), description="What holds a load back from being promoted.")
+    limits: LimitsSpec = Field(LimitsSpec(), description="How rows are cut into batches.")
+    partitions: PartitionsSpec = Field(
+        PartitionsSpec(), description="The days a load can be made for."
+    )
     schedule: str | None = Field(
         None, description="Cron line: when to send the load of the day before."
     )
 
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(f"{value[:80]!r} is not a workload's name; {NAME_RULE}")
+        return value
+
     @field_validator("schedule")
     @classmethod
     def _cron(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith("@") or len(value.split()) == 5):
-            raise ValueError(f"{value!r} is not a cron line such as '0 2 * * *'")
+        if value is not None and (problem := cron_problem(value)):
+            raise ValueError(f"{value!r} {problem}; a cron line is such as '0 2 * * *'")
         return value
 
     @field_validator("owners")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from batch_pipeline.claude.prices import load_prices
@@ -37,11 +37,9 @@ class Workload:
                 prompt=Prompt.load(spec.prompt, folder),
                 contract=Contract.from_declaration(spec.output),
             )
-            prices = load_prices(Settings.from_environment().prices)
-            for tier in spec.tiers:
-                prices.price_for(tier.model, datetime.now(UTC).date(), batch=True)
+            _check_tiers(spec)
         except ConfigurationError as error:
-            raise ConfigurationError(f"Workload {spec.name}: {error}") from error
+            raise ConfigurationError(f"Workload {spec.name} in {folder}: {error}") from error
         return workload
 
     @property
@@ -88,3 +86,16 @@ class Workload:
 
     def _today(self) -> date:
         return datetime.now(self.spec.partitions.zone).date()
+
+
+def _check_tiers(spec: WorkloadSpec) -> None:
+    prices = load_prices(Settings.from_environment().prices)
+    for position, tier in enumerate(spec.tiers):
+        facts = prices.facts(tier.model)
+        most = facts.max_output_tokens
+        if most is not None and tier.max_tokens > most:
+            # The API would refuse each request by itself, and the whole load would be quarantined.
+            raise ConfigurationError(
+                f"tiers[{position}].max_tokens is {tier.max_tokens:,}, but {tier.model} answers with at "
+                f"most {most:,} tokens."
+            )

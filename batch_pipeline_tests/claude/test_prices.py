@@ -165,6 +165,10 @@ def test_the_environment_names_the_file(own_prices: Path, monkeypatch: pytest.Mo
     assert price_for("claude-imaginary-9", TODAY, batch=True).input == Decimal("0.5")
 
 
+def one_day(rates: str) -> str:
+    return f"models: {{m: {{prices: [{{effective_from: 2026-01-01, rates: {{{rates}}}}}]}}}}"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -175,23 +179,21 @@ def test_the_environment_names_the_file(own_prices: Path, monkeypatch: pytest.Mo
         ("models: {m-20260101: {prices: [1]}}", "without its date"),
         ("models: {m: {prices: [{rates: {input: 1, output: 1}}]}}", "effective_from is missing"),
         ("models: {m: {prices: [{effective_from: x, rates: {}}]}}", "must be a day"),
-        ("models: {m: {prices: [{effective_from: 2026-01-01, rates: {input: 1}}]}}", "output must"),
+        (one_day("input: 1"), "output must"),
         (
-            "models: {m: {prices: [{effective_from: 2026-01-01, rates: {input: -1, output: 1}}]}}",
+            one_day("input: -1, output: 1"),
             "input must be a number",
         ),
         (
-            "models: {m: {prices: [{effective_from: 2026-01-01, rates: {input: .nan, output: 1}}]}}",
+            one_day("input: .nan, output: 1"),
             "input must be a number",
         ),
         (
-            "models: {m: {prices: [{effective_from: 2026-01-01,"
-            " rates: {input: 0.1234567, output: 1}}]}}",
+            one_day("input: 0.1234567, output: 1"),
             "at most 6 decimals",
         ),
         (
-            "models: {m: {prices: [{effective_from: 2026-01-01,"
-            " rates: {input: 1, output: 1, reasoning: 1}}]}}",
+            one_day("input: 1, output: 1, reasoning: 1"),
             "reasoning is unknown",
         ),
     ],

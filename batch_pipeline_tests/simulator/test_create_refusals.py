@@ -34,7 +34,14 @@ def _message(answer: httpx2.Response) -> str:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"not json", b'{"requests":[', b'{"requests":[{"custom_id":"a","params":{}}]', b"\xff"],
+    [
+        b'{"requests":[{"custom_id":"a","params":{}};{"custom_id":"b","params":{}}]}',
+        b"",
+        b"not json",
+        b'{"requests":[',
+        b'{"requests":[{"custom_id":"a","params":{}}]',
+        b"\xff",
+    ],
 )
 def test_malformed_json(simulator: Simulator, body: bytes) -> None:
     assert "body" in _message(_post(simulator, body))

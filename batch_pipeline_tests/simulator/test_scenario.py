@@ -36,11 +36,11 @@ def _write(tmp_path: Path, text: str) -> Path:
 def test_a_whole_scenario_is_read(tmp_path: Path) -> None:
     scenario = Scenario.from_file(_write(tmp_path, EXAMPLE))
     assert scenario.seed == 7
-    assert scenario.turnaround_seconds == (1, 5)
+    assert scenario.calls[1].kinds == ("retrieve", "list")
+    assert scenario.turnaround_seconds == (1.0, 5.0)
     assert scenario.rates("claude-haiku-4-5")["broken"] == 0.03
     assert scenario.rates("claude-opus-5") == {"wrong": 0.01}
     assert [str(rule.fault) for rule in scenario.rows] == ["server_error", "expired"]
-    assert scenario.calls[1].kinds == ("retrieve", "list")
 
 
 def test_the_answer_key_is_beside_the_scenario(tmp_path: Path) -> None:

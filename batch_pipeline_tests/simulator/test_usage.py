@@ -116,7 +116,7 @@ def test_tools_and_messages_can_be_cached_too(simulate: Simulate) -> None:
         "cache_control": {"type": "ephemeral"},
     }
     content = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]
-    asked = {"tools": [tool], "messages": [{"role": "user", "content": content}]}
+    asked: dict[str, Any] = {"tools": [tool], "messages": [{"role": "user", "content": content}]}
     first = one_result(client, **asked).message.usage
     second = one_result(client, **asked).message.usage
     assert first.cache_creation_input_tokens > 10_000

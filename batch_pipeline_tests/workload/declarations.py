@@ -25,7 +25,9 @@ def _ordered(low: str, high: str, values: st.SearchStrategy[Any]) -> st.SearchSt
     """Neither, either or both bounds, the lower one below the upper."""
     pairs = st.tuples(values, values).filter(lambda pair: pair[0] < pair[1])
     both = pairs.map(lambda pair: {low: pair[0], high: pair[1]})
-    return st.one_of(st.just({}), both, values.map(lambda v: {low: v}), values.map(lambda v: {high: v}))
+    return st.one_of(
+        st.just({}), both, values.map(lambda v: {low: v}), values.map(lambda v: {high: v})
+    )
 
 
 def _merged(*parts: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
@@ -45,7 +47,8 @@ def _numeric(kind: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Sch
     )
     step = steps if kind == "number" else st.sampled_from([1, 2, 3])
     return st.one_of(
-        _enum(kind, values), _merged(st.just({"type": kind}), bounds, _some({}, {"multipleOf": step}))
+        _enum(kind, values),
+        _merged(st.just({"type": kind}), bounds, _some({}, {"multipleOf": step})),
     )
 
 
@@ -85,17 +88,26 @@ fields = _merged(worded, st.one_of(scalars, arrays))
 
 @st.composite
 def declarations(draw: st.DrawFn) -> dict[str, Schema]:
-    """An `output:` mapping of one to five fields that the contract supports."""
-    found = draw(st.lists(names, min_size=1, max_size=5, unique_by=str.lower))
+    """An `output:` mapping of one to three fields that the contract supports."""
+    found = draw(st.lists(names, min_size=1, max_size=3, unique_by=str.lower))
     return {name: draw(fields) for name in found}
 
 
-scalar_values = st.one_of(
-    words, whole, quarters, whole.map(float), edges, st.booleans(), st.none()
-)
+scalar_values = st.one_of(words, whole, quarters, whole.map(float), edges, st.booleans(), st.none())
 any_values = st.one_of(
-    scalar_values, st.lists(scalar_values, max_size=4), st.dictionaries(words, scalar_values, max_size=2)
+    scalar_values,
+    st.lists(scalar_values, max_size=4),
+    st.dictionaries(words, scalar_values, max_size=2),
 )
+
+
+def _limits(schema: Schema, keyword: str) -> list[Any]:
+    """The stated bounds whose keyword ends so: where `less` and `at most` differ."""
+    return [bound for key, bound in schema.items() if key.endswith(keyword)]
+
+
+def _of_length(n: int) -> st.SearchStrategy[str]:
+    return st.text(LETTERS, min_size=n, max_size=n)
 
 
 def _near(schema: Schema) -> st.SearchStrategy[Any]:
@@ -114,26 +126,29 @@ def _near(schema: Schema) -> st.SearchStrategy[Any]:
             ]
     match kind:
         case "string":
-            choices.append(words)
+            choices += [words, *(_of_length(n) for n in _limits(schema, "Length"))]
         case "integer":
-            choices += [whole, whole.map(float)]
+            choices += [whole, whole.map(float), *map(st.just, _limits(schema, "imum"))]
         case "number":
-            choices += [whole, quarters]
+            choices += [whole, quarters, *map(st.just, _limits(schema, "imum"))]
         case "boolean":
             choices.append(st.booleans())
         case _:
-            choices += 2 * [st.lists(_near(schema["items"]), max_size=5)]
+            items = _near(schema["items"])
+            choices.append(st.lists(items, max_size=5))
+            choices += [st.lists(items, min_size=n, max_size=n) for n in _limits(schema, "Items")]
+            choices.append(
+                st.lists(items, min_size=1, max_size=2).map(lambda some: [*some, some[0]])
+            )
     if kind != stated:
         choices.append(st.none())
     return st.one_of(choices)
 
 
 def answers(declared: dict[str, Schema]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with the declared fields, of which about one in ten has a value of any kind."""
-    per_field = {
-        name: st.integers(0, 9).flatmap(
-            lambda n, schema=schema: any_values if n == 0 else _near(schema)
-        )
-        for name, schema in declared.items()
-    }
-    return st.fixed_dictionaries(per_field)
+    """Objects with the declared fields, of which about one in twelve has a value of any kind."""
+
+    def value(schema: Schema) -> st.SearchStrategy[Any]:
+        return st.integers(0, 11).flatmap(lambda n: any_values if n == 0 else _near(schema))
+
+    return st.fixed_dictionaries({name: value(schema) for name, schema in declared.items()})

@@ -1,0 +1,46 @@
+# install, demo, test and ui need Python >= 3.11 and make, and nothing else.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first interpreter that is new enough; override with `make PYTHON=/path/to/python3.12 install`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+.PHONY: install demo test ui lint lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with the venv module was found; install one, or set PYTHON=/path/to/it."; exit 2; }
+	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing the pinned packages into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install
+	@$(BIN)/batch-pipeline demo
+
+ui: install
+	@$(BIN)/batch-pipeline ui
+
+test: install lint
+	@$(BIN)/python -m pytest -n 2
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# Writes both lock files anew from pyproject.toml: names and versions only.
+lock:
+	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet uv
+	@$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+		pyproject.toml --output-file requirements.lock
+	@$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+		--constraint requirements.lock pyproject.toml --group dev --output-file requirements-dev.lock
+	@rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) data/state .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,56 @@
+"""The whole thing as a team runs it: webserver, daemon, sensor, runs in processes of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batch_pipeline.dag.instance import dagster_home
+from batch_pipeline.ledger import Ledger, Load
+from batch_pipeline.settings import Settings
+from batch_pipeline.simulator import Simulator
+from batch_pipeline_tests.dag.dagster_processes import DagsterProcesses
+from batch_pipeline_tests.night import DAY, Night, account_of
+
+BACKFILL = ["2026-11-16", "2026-11-17", "2026-11-18"]
+
+
+@pytest.mark.timeout(480)
+def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    simulate: Callable[..., Simulator],
+    night: Callable[..., Night],
+) -> None:
+    simulator = simulate(
+        turnaround_seconds=1, rows=[{"contains": "number 3 ", "fault": "not_json", "times": 1}]
+    )
+    made = night(count=12)
+    monkeypatch.setenv("BATCH_PIPELINE_WORKLOADS", str(made.folder.parent))
+    monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "2")
+    settings = Settings.from_environment()
+    with DagsterProcesses(dagster_home(settings)) as dagster:
+        dagster.launch("questions__submit", DAY)
+        dagster.wait_for(lambda: _promoted(made.ledger, DAY), "the load to be promoted", 180)
+
+        dagster.backfill("questions__submit", BACKFILL)
+        dagster.wait_for(
+            lambda: all(_promoted(made.ledger, day) for day in BACKFILL),
+            "three backfilled days to be promoted",
+            240,
+        )
+    account = account_of(simulator)
+    batches = [b for day in (DAY, *BACKFILL) for b in made.ledger.batches(_record(made.ledger, day))]
+    assert {b["id"] for b in account["batches"]} == {b.batch_id for b in batches}
+    assert [_record(made.ledger, day).promoted_rows for day in (DAY, *BACKFILL)] == [12, 12, 12, 12]
+
+
+def _record(ledger: Ledger, day: str) -> Load:
+    record = ledger.load("questions", day)
+    assert record is not None
+    return record
+
+
+def _promoted(ledger: Ledger, day: str) -> bool:
+    record = ledger.load("questions", day)
+    return record is not None and record.promoted_at is not None
