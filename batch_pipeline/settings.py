@@ -19,7 +19,7 @@ def project_root() -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says (DESIGN §10).
+    """What the environment says.
 
     Attributes:
         state: folder of all state (`BATCH_PIPELINE_STATE`, default `data/state` of the project).

@@ -55,7 +55,7 @@ def demo() -> None:
     settings = Settings.from_environment()
     load = _fresh_day(find_workload(SAMPLE, settings), settings)
     with Simulator(scenario) as simulator:
-        os.environ["ANTHROPIC_BASE_URL"] = simulator.base_url
+        os.environ["ANTHROPIC_BASE_URL"] = simulator.telling_url
         os.environ["ANTHROPIC_API_KEY"] = "simulator"
         click.echo(
             f"A simulator answers at {simulator.base_url} in place of the API: no model, no key, no charge."

@@ -31,7 +31,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a drive ended: the exit code of DESIGN §10, the measures, and a sentence where one is needed."""
+    """How a drive ended: the exit code, the measures, and a sentence where one is needed."""
 
     exit_code: int
     card: Scorecard

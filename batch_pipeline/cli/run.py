@@ -1,11 +1,13 @@
 """`run`: one load, with the same Dagster jobs that the sensor launches, until it is promoted or held."""
 
-import json
 import sys
 
 import click
 
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
+from batch_pipeline.cli.show import show
+from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline.stages.scorecard import measure_load
 
 
 @click.command()
@@ -30,17 +32,18 @@ def run(
 
     Exit codes: 0 promoted, 3 held by a gate, 4 not finished (call again), 2 wrong use or configuration.
     """
-    from batch_pipeline.cli.drive import drive
     from batch_pipeline.cli.preflight import preflight
 
     context = preflight(workload, load, resend=resend)
-    outcome = drive(context, max_wait=max_wait, resend=resend)
-    if as_json:
-        click.echo(json.dumps(outcome.card.to_json()))
-    else:
-        from batch_pipeline.cli.scorecard_table import print_scorecard
+    step = next_step(context.ledger, context.workload.name, context.load)
+    if step.action is Action.PROMOTED and not resend:
+        # Nothing is left to do, so Dagster, which takes seconds to import, is left alone.
+        show(measure_load(context), as_json=as_json)
+        return
+    from batch_pipeline.cli.drive import drive
 
-        print_scorecard(outcome.card)
+    outcome = drive(context, max_wait=max_wait, resend=resend)
+    show(outcome.card, as_json=as_json)
     if outcome.sentence:
         click.echo(f"batch-pipeline: {outcome.sentence}", err=True)
     sys.exit(outcome.exit_code)

@@ -6,6 +6,7 @@ import click
 
 from batch_pipeline.cli.opening import existing_load
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
+from batch_pipeline.stages.scorecard import Scorecard, measure_load
 
 
 @click.command()
@@ -14,10 +15,11 @@ from batch_pipeline.cli.options import date_option, json_option, workload_argume
 @json_option
 def scorecard(workload: str, load: str | None, as_json: bool) -> None:
     """Show the measures of a load of WORKLOAD: coverage, validity, cost, escalation, golden score, gate."""
-    context = existing_load(workload, load)
-    from batch_pipeline.stages.scorecard import measure_load
+    show(measure_load(existing_load(workload, load)), as_json=as_json)
 
-    card = measure_load(context)
+
+def show(card: Scorecard, *, as_json: bool) -> None:
+    """Prints a scorecard on standard output: a table, or one JSON object."""
     if as_json:
         click.echo(json.dumps(card.to_json()))
     else:

@@ -33,7 +33,7 @@ def simulate(port: int, scenario: Path | None, folder: Path | None) -> None:
         click.echo(
             f"A simulator of the Message Batches API answers at {url} (no model, no charge)."
         )
-        click.echo(f"  export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=simulator")
+        click.echo(f"  export ANTHROPIC_BASE_URL={url}/simulator ANTHROPIC_API_KEY=simulator")
 
     try:
         serve(port, scenario, folder, on_ready=ready)

@@ -18,7 +18,13 @@ LOCATION = "batch_pipeline"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Port the UI listens on.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address the UI listens on.")
 def ui(port: int, host: str) -> None:
     """Run Dagster's UI with its daemon, until interrupted.
@@ -41,7 +47,7 @@ def ui(port: int, host: str) -> None:
                 Simulator(scenario, state_dir=settings.state / "simulator")
             )
             forget_credentials()
-            os.environ["ANTHROPIC_BASE_URL"] = simulator.base_url
+            os.environ["ANTHROPIC_BASE_URL"] = simulator.telling_url
             os.environ["ANTHROPIC_API_KEY"] = "simulator"
             click.echo(
                 "No API key is set, so a simulator answers in place of the API: no model, no charge. "

@@ -48,7 +48,7 @@ Results = Iterator[dg.MaterializeResult[Any]]
 def build_assets(
     workload: Workload, partitions: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetsDefinition]:
-    """The DAG of DESIGN §3 under the workload's prefix."""
+    """The seven assets, in order, under the workload's prefix."""
     spec = workload.spec
     key = workload.name
 

@@ -109,17 +109,21 @@ class Ledger:
         golden_rows: int,
         requested_by: str | None,
     ) -> None:
-        """Commits a load's source; again for the same generation, it replaces the counts."""
+        """Commits a load's source; again for the same generation, it replaces what was read."""
         values = {
             "fingerprint": fingerprint,
             "source_rows": source_rows,
             "golden_rows": golden_rows,
             "phase": Phase.SENDING.value,
-            "requested_by": requested_by,
             "created_at": now(),
         }
+        # Who asked for the generation stays known, or the same run asking twice would start another.
         statement = upsert(loads).values(
-            workload=workload, load=load, generation=generation, **values
+            workload=workload,
+            load=load,
+            generation=generation,
+            requested_by=requested_by,
+            **values,
         )
         self._write(
             statement.on_conflict_do_update(

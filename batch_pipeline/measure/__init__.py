@@ -1,4 +1,4 @@
-"""The measures (DESIGN §7): functions of tables, without I/O.
+"""The measures: functions of tables, without I/O.
 
 They read two temporary tables of a connection, made by `stages.scorecard`:
 

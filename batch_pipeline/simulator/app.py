@@ -12,7 +12,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from .account import CallLog, account, greeting
 from .api_errors import ApiError, new_request_id
@@ -47,7 +47,7 @@ def build_app(scenario: Scenario, store: Store, batches: Batches, host: Host) ->
     """The ASGI application over these stores."""
     api = _Api(scenario, store, batches, host)
     base = "/v1/messages/batches"
-    routes = [
+    calls = [
         Route(base, api.route("create", api.create, api.receive_batch), methods=["POST"]),
         Route(base, api.route("list", api.list_batches), methods=["GET"]),
         Route(base + "/{batch_id}", api.route("retrieve", api.retrieve), methods=["GET"]),
@@ -61,10 +61,15 @@ def build_app(scenario: Scenario, store: Store, batches: Batches, host: Host) ->
         ),
         Route("/v1/models", api.route("models", api.list_models), methods=["GET"]),
         Route("/v1/models/{model_id}", api.route("models", api.model), methods=["GET"]),
+    ]  # fmt: skip
+    routes = [
         Route("/simulator", api.greet, methods=["GET"]),
         Route("/simulator/account", api.show_account, methods=["GET"]),
+        *calls,
+        # The same calls at an address that says what answers, for wherever a caller shows its base URL.
+        Mount("/simulator", routes=calls),
         Route("/{path:path}", api.unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-    ]  # fmt: skip
+    ]
     return Starlette(routes=routes)
 
 
@@ -301,7 +306,7 @@ def _page(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:
 
 
 def _base(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
+    return str(request.base_url).rstrip("/") + str(request.scope["root_path"])
 
 
 def _headers(request: Request) -> tuple[str, frozenset[str]]:

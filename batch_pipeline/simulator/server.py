@@ -64,6 +64,11 @@ class Simulator:
             raise SimulatorError("The simulator is not running: call start() first.")
         return self._running.base_url
 
+    @property
+    def telling_url(self) -> str:
+        """The same at an address that says what answers, for callers that show their base URL."""
+        return f"{self.base_url}/simulator"
+
     def start(self) -> Self:
         """Serve in a thread; returns when calls are answered.
 

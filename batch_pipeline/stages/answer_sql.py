@@ -22,6 +22,19 @@ _JSON_TYPES: dict[Kind, str] = {
 }
 
 
+RESULT_COLUMNS = (
+    "row",
+    "chunk_id",
+    "tier",
+    "attempt",
+    "sending",
+    "result",
+    "stop_reason",
+    "error_type",
+    "answer",
+)
+
+
 def problem_column(position: int) -> str:
     return f"problem_{position}"
 
@@ -30,8 +43,8 @@ def value_column(position: int) -> str:
     return f"value_{position}"
 
 
-def opened_answers(contract: Contract) -> str:
-    """A SELECT with one parameter, the results file.
+def opened_answers(contract: Contract, results: str) -> str:
+    """A SELECT over the relation `results`, which has RESULT_COLUMNS.
 
     Its columns: `row, chunk_id, tier, attempt, sending`; `outcome` and `reason` as far as the result's
     kind decides them (`valid` means an object that remains to be judged); `leftover`, the reason when
@@ -52,14 +65,13 @@ def opened_answers(contract: Contract) -> str:
     values = ",\n".join(f"{_value(n, field)} AS {value_column(n)}" for n, field in numbered)
     problems = ",\n".join(f"{_problem(n, field)} AS {problem_column(n)}" for n, field in numbered)
     kept = ", ".join(value_column(n) for n, _ in numbered)
-    # read_parquet would take the brackets of a path for a pattern only if no such file existed.
     return f"""
         WITH results AS (
             SELECT row, chunk_id, tier, attempt, sending, result, stop_reason, error_type,
                    CASE WHEN result = 'succeeded'
                          AND coalesce(stop_reason, 'end_turn') IN ('end_turn', 'stop_sequence')
                         THEN coalesce(answer, '') END AS answer
-            FROM read_parquet(?)
+            FROM {results}
         ), checked AS (
             SELECT * EXCLUDE (answer), answer IS NOT NULL AS judged,
                    CASE WHEN json_valid(answer) AND NOT {_lenient("answer")} THEN answer END AS json

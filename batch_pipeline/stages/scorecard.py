@@ -77,7 +77,7 @@ class Scorecard:
         return self.source_rows - sum(self.dispositions.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The object of DESIGN §10."""
+        """The scorecard as `--json` prints it: plain numbers, rates as shares, None where unknown."""
         return {
             "workload": self.workload,
             "load": self.load,

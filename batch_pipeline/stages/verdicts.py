@@ -7,6 +7,7 @@ the user's own checks) is Pandera's, a part of the file at a time. No answer can
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ import pyarrow.parquet as pq
 
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import quoted
-from batch_pipeline.stages.answer_sql import opened_answers, problem_column, value_column
+from batch_pipeline.stages.answer_sql import (
+    RESULT_COLUMNS,
+    opened_answers,
+    problem_column,
+    value_column,
+)
 from batch_pipeline.stages.source import KEY, ROW
 from batch_pipeline.workload.checks import UserChecks
 from batch_pipeline.workload.contract import Contract
@@ -27,9 +33,9 @@ from batch_pipeline.workload.failures import failures
 from batch_pipeline.workload.field import Field
 from batch_pipeline.workload.field_checks import nullable_frame
 
-# A part has this many rows, or fewer when answers are long, so that memory stays bounded.
+# A part has this many rows, or fewer when answers are long: a part's memory is some ten times its text.
 PART_ROWS = 50_000
-PART_BYTES = 128_000_000
+PART_BYTES = 16_000_000
 
 _LEADING = ("row", "chunk_id", "tier", "attempt", "sending")
 
@@ -47,7 +53,7 @@ def write_verdicts(
     checks: UserChecks | None,
     to: Path,
 ) -> None:
-    """Judges every row of a results file, and writes one verdict for each, in order of `row`.
+    """Judges every row of a results file, and writes one verdict for each, in the same order.
 
     Columns written: row, chunk_id, tier, attempt, sending, outcome, reason (NULL when valid; never
     holds row text) and fields, a STRUCT of the contract's types (NULL unless valid). The outcomes are
@@ -56,7 +62,7 @@ def write_verdicts(
 
     Args:
         connection: used for reading only.
-        results: Parquet, one line per row sent.
+        results: Parquet in order of `row`, one line per row sent.
         source: the load's source.parquet; read only for the columns that `checks` names.
         contract: what a valid answer is.
         checks: the user's own schema, asked about the rows that meet the contract.
@@ -66,41 +72,43 @@ def write_verdicts(
         ConfigurationError: a user's check raised, or failed without naming rows.
     """
     judge = _Judge(contract, checks)
+    sql, parameters = opened_answers(contract, "part"), []
     with (
+        closing(connection.cursor()) as cursor,
         replacing(to) as temporary,
         parquet.ParquetWriter(temporary, judge.schema, compression="zstd") as writer,
     ):
-        for part in _parts(connection, results, source, contract, checks):
-            writer.write_table(judge.verdicts(part))
+        if judge.own_columns:
+            sql, parameters = _with_source(cursor, sql, source, judge), [str(source)]
+        for part in _parts(cursor, results):
+            cursor.register("part", part)
+            opened = cursor.sql(f"{sql} ORDER BY row", params=parameters).to_arrow_table()
+            writer.write_table(judge.verdicts(opened))
 
 
-def _parts(
-    connection: duckdb.DuckDBPyConnection,
-    results: Path,
-    source: Path,
-    contract: Contract,
-    checks: UserChecks | None,
-) -> Iterator[Any]:
-    """Arrow tables of opened answers; the source's columns that `checks` names come under their names."""
-    cursor = connection.cursor()
-    average = cursor.execute("SELECT avg(strlen(answer)) FROM read_parquet(?)", [str(results)])
-    length = average.fetchall()[0][0] or 0
-    rows = max(1_000, min(PART_ROWS, PART_BYTES // int(1 + length)))
-    sql, parameters = opened_answers(contract), [str(results)]
-    if checks is not None:
-        described = cursor.execute("DESCRIBE FROM read_parquet(?)", [str(source)]).fetchall()
-        known = {name for name, *_ in described}
-        checks.require_columns(known.union(contract.names))
-        wanted = [name for name in checks.columns() if name not in contract.names]
-        if wanted:
-            columns = ", ".join(quoted(name) for name in wanted)
-            sql = f"""SELECT opened.*, {columns} FROM ({sql}) AS opened LEFT JOIN
-                      (SELECT {ROW}, {columns} FROM read_parquet(?)) AS source
-                      ON source.{ROW} = opened.row"""
-            parameters.append(str(source))
-    relation = cursor.sql(f"SELECT * FROM ({sql}) ORDER BY row", params=parameters)
-    for batch in relation.to_arrow_reader(rows):
-        yield arrow.Table.from_batches([batch])
+def _parts(cursor: duckdb.DuckDBPyConnection, results: Path) -> Iterator[Any]:
+    """The results file a part at a time, as Arrow tables."""
+    found = cursor.execute("SELECT avg(strlen(answer)) FROM read_parquet(?)", [str(results)])
+    length = int(found.fetchall()[0][0] or 0)
+    rows = max(1, min(PART_ROWS, PART_BYTES // (1 + length)))
+    # Not one streamed query: DuckDB would hold many parts' answers at once, to order and to buffer them.
+    with parquet.ParquetFile(results, memory_map=True) as file:
+        for batch in file.iter_batches(batch_size=rows, columns=list(RESULT_COLUMNS)):
+            part = arrow.Table.from_batches([batch])
+            # DuckDB's threads share an Arrow table by its batches.
+            yield arrow.Table.from_batches(part.to_batches(max_chunksize=1 + rows // 8))
+
+
+def _with_source(cursor: duckdb.DuckDBPyConnection, sql: str, source: Path, judge: _Judge) -> str:
+    """`sql` with the columns of the source that the user's checks name, as `source_<n>`."""
+    assert judge.checks is not None
+    described = cursor.execute("DESCRIBE FROM read_parquet(?)", [str(source)]).fetchall()
+    judge.checks.require_columns({name for name, *_ in described}.union(judge.contract.names))
+    columns = ", ".join(
+        f"source.{quoted(name)} AS source_{n}" for n, name in enumerate(judge.own_columns)
+    )
+    return f"""SELECT opened.*, {columns} FROM ({sql}) AS opened
+               LEFT JOIN read_parquet(?) AS source ON source.{ROW} = opened.row"""
 
 
 class _Judge:
@@ -109,6 +117,9 @@ class _Judge:
     def __init__(self, contract: Contract, checks: UserChecks | None) -> None:
         self.contract = contract
         self.checks = checks
+        named = () if checks is None else checks.columns()
+        # Those that the source must have, for the answer has them not.
+        self.own_columns = [name for name in named if name not in contract.names]
         self.pandera = contract.pandera_schema()
         types = [arrow.field(each.name, _arrow_type(each)) for each in contract.fields]
         self.schema = arrow.schema(
@@ -165,8 +176,9 @@ class _Judge:
         reasons.claim_column(part["leftover"])
         if self.checks is not None:
             good = reasons.unclaimed()
-            own = [name for name in self.checks.columns() if name not in self.contract.names]
-            extended = pd.concat([_with_lists(frame), nullable_frame(part.select(own))], axis=1)
+            source = part.select([f"source_{n}" for n, _ in enumerate(self.own_columns)])
+            own = nullable_frame(source.rename_columns(self.own_columns))
+            extended = pd.concat([_with_lists(frame), own], axis=1)
             for row, name in self.checks.failures(extended.iloc[good]).items():
                 reasons.claim(np.array([row]), f"check:{name}")
         return reasons.texts()

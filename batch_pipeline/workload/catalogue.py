@@ -140,7 +140,8 @@ def _sentence(document: Document, error: ValidationError) -> str:
     # An unknown field often explains why another one is missing.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if part != "[key]"]
-    field = ".".join(str(part) for part in location) or "attributes"
+    named = location[:-1] if "[key]" in first["loc"] else location
+    field = ".".join(str(part) for part in named) or "attributes"
     more = error.error_count() - 1
     return (
         f"{document.at(['attributes', *location])}: {field}: {_problem(first)}"

@@ -69,13 +69,15 @@ class _Loader(yaml.SafeLoader):
 
 
 def _sentence(path: Path, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
+    mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     problem = (
         getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     )
     if "unhashable" in problem:
         problem = "text that begins with a brace must be in quotes, such as '{{ column }}'"
     where = f"{path}, line {mark.line + 1}" if mark else str(path)
+    if mark and begun and begun.line < mark.line:
+        problem += f", in what begins in line {begun.line + 1}"
     stated = problem if "given twice" in problem else f"not valid YAML: {problem}"
     return f"{where}: {stated}."
 

@@ -67,7 +67,7 @@ def test_the_models_that_genai_prices_lacks_are_these() -> None:
     assert lacking == UNKNOWN_TO_GENAI_PRICES
 
 
-@pytest.mark.parametrize(("model", "twin"), TWINS.items())
+@pytest.mark.parametrize(("model", "twin"), list(TWINS.items()))
 def test_a_restricted_model_costs_what_its_twin_costs(model: str, twin: str) -> None:
     ours, other = (price_for(name, TODAY, batch=True) for name in (model, twin))
     assert all(getattr(ours, name) == getattr(other, name) for name in CATEGORIES)

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 
-from batch_pipeline.simulator import Simulator
+from batch_pipeline.simulator import Scenario, Simulator
 
 from .asking import VERSION, account, client_of, ended, lines, params, requests, results, send
 from .conftest import Simulate
@@ -208,3 +208,13 @@ def test_an_unknown_path_is_not_found_in_the_apis_way(simulator: Simulator) -> N
 def test_the_results_file_is_jsonl(client: Anthropic, simulator: Simulator) -> None:
     batch = send(client, requests("a", "b"))
     assert [line[:14] for line in lines(simulator, batch.id)] == ['{"custom_id":"'] * 2
+
+
+def test_the_same_calls_answer_at_an_address_that_says_simulator() -> None:
+    with Simulator(Scenario(turnaround_seconds=0)) as simulator:
+        client = Anthropic(base_url=simulator.telling_url, api_key="key", max_retries=0)
+        batch = client.messages.batches.create(requests=requests("a"))  # type: ignore[arg-type]
+        ended_batch = client.messages.batches.retrieve(batch.id)
+        assert batch.id.startswith("msgbatch_simulator_")
+        assert str(ended_batch.results_url).startswith(simulator.telling_url)
+        assert [line.custom_id for line in client.messages.batches.results(batch.id)] == ["r0"]

@@ -1,13 +1,19 @@
-"""What becomes of a row (DESIGN §6), outcome by outcome, with one, two and three tiers."""
+"""What becomes of a row (DESIGN §6), outcome by outcome, with one, two and three tiers.
 
-from collections.abc import Callable
+A night costs a second, so all faults of a table ride in one: the n-th row meets the n-th fault.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.states import POLICY
-from batch_pipeline_tests.night import HAIKU, OPUS, SONNET, Night, rows
+from batch_pipeline_tests.night import HAIKU, OPUS, SONNET, Night, rows, simulator_for
 from batch_pipeline_tests.stages.watching import Final, accepted, finals, paid_twice, sendings
 
 MakeNight = Callable[..., Night]
@@ -48,78 +54,118 @@ REPEATED = {
 AT_ONCE = {"invalid_request": "invalid_request"}
 
 
-def load_of(night: MakeNight, tiers: int, attempts: int = 2) -> Night:
-    """Two rows: the first meets the fault, the second is there to show that it is left alone."""
-    return night(
-        count=2, golden=0, output=OUTPUT, tiers=TIERS[:tiers], limits={"attempts": attempts}
-    )
+FAULTS = [*CLIMBING, *REPEATED, *AT_ONCE]
 
 
-def every_time(fault: str) -> dict[str, Any]:
-    return {"contains": "number 0 of", "fault": fault}
+@dataclass(frozen=True)
+class Ended:
+    """What became of each row of a night."""
+
+    sendings: dict[str, list[tuple[int, int]]]
+    finals: dict[str, Final]
+
+    def of(self, fault: str) -> tuple[list[tuple[int, int]], Final]:
+        key = f"r{FAULTS.index(fault):05}"
+        return self.sendings[key], self.finals[key]
+
+
+EndOf = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def end_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndOf]:
+    """Drives a night in which the n-th row meets the n-th fault, every time or so often."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        @cache
+        def end(*, tiers: int, times: int | None = None, attempts: int = 2) -> Ended:
+            folder: Path = tmp_path_factory.mktemp("policy")
+            patch.setenv("ANTHROPIC_API_KEY", "test-key")
+            patch.setenv("BATCH_PIPELINE_STATE", str(folder / "state"))
+            rules = [
+                {"contains": f"number {n} of", "fault": fault, "times": times}
+                for n, fault in enumerate(FAULTS)
+            ]
+            with simulator_for(folder, rows=rules) as simulator:
+                patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
+                night = Night.make(
+                    folder,
+                    count=len(FAULTS) + 1,
+                    golden=0,
+                    output=OUTPUT,
+                    tiers=TIERS[:tiers],
+                    limits={"attempts": attempts},
+                )
+                night.settle()
+                return Ended(sendings(night), finals(night))
+
+        yield end
 
 
 @pytest.mark.parametrize("tiers", [1, 2, 3])
 @pytest.mark.parametrize("fault", CLIMBING)
 def test_an_answer_that_fails_climbs_tier_by_tier_to_human_review(
-    simulate: Simulate, night: MakeNight, fault: str, tiers: int
+    end_of: EndOf, fault: str, tiers: int
 ) -> None:
-    simulate(rows=[every_time(fault)])
-    n = load_of(night, tiers)
-    n.settle()
-    assert sendings(n) == {"r00000": [(tier, 1) for tier in range(tiers)], "r00001": [(0, 1)]}
-    end = finals(n)["r00000"]
-    assert (end.disposition, end.tier, end.attempts) == ("human_review", tiers - 1, tiers)
-    assert end.reason
-    assert end.reason.startswith(CLIMBING[fault])
-    assert finals(n)["r00001"] == Final("validated", None, 0, 1)
+    sent, final = end_of(tiers=tiers).of(fault)
+    assert sent == [(tier, 1) for tier in range(tiers)]
+    assert (final.disposition, final.tier, final.attempts) == ("human_review", tiers - 1, tiers)
+    assert final.reason
+    assert final.reason.startswith(CLIMBING[fault])
 
 
-@pytest.mark.parametrize("tiers", [1, 2])
+@pytest.mark.parametrize("tiers", [1, 2, 3])
 @pytest.mark.parametrize("fault", REPEATED)
 def test_a_row_that_the_api_fails_is_sent_to_the_same_tier_until_attempts_run_out(
-    simulate: Simulate, night: MakeNight, fault: str, tiers: int
+    end_of: EndOf, fault: str, tiers: int
 ) -> None:
-    simulate(rows=[every_time(fault)])
-    n = load_of(night, tiers)
-    n.settle()
-    assert sendings(n) == {"r00000": [(0, 1), (0, 2)], "r00001": [(0, 1)]}
-    assert finals(n)["r00000"] == Final("quarantined", REPEATED[fault], 0, 2)
+    sent, final = end_of(tiers=tiers).of(fault)
+    assert sent == [(0, 1), (0, 2)]
+    assert final == Final("quarantined", REPEATED[fault], 0, 2)
 
 
 @pytest.mark.parametrize("tiers", [1, 2, 3])
 @pytest.mark.parametrize("fault", AT_ONCE)
 def test_a_request_that_can_never_succeed_is_quarantined_at_once(
-    simulate: Simulate, night: MakeNight, fault: str, tiers: int
+    end_of: EndOf, fault: str, tiers: int
 ) -> None:
-    simulate(rows=[every_time(fault)])
-    n = load_of(night, tiers)
-    n.settle()
-    assert sendings(n)["r00000"] == [(0, 1)]
-    assert finals(n)["r00000"] == Final("quarantined", AT_ONCE[fault], 0, 1)
+    sent, final = end_of(tiers=tiers).of(fault)
+    assert sent == [(0, 1)]
+    assert final == Final("quarantined", AT_ONCE[fault], 0, 1)
+
+
+@pytest.mark.parametrize("tiers", [1, 2, 3])
+def test_a_valid_answer_ends_it(end_of: EndOf, tiers: int) -> None:
+    ended, key = end_of(tiers=tiers), f"r{len(FAULTS):05}"
+    assert ended.sendings[key] == [(0, 1)]
+    assert ended.finals[key] == Final("validated", None, 0, 1)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])
-def test_attempts_are_limited_as_declared(
-    simulate: Simulate, night: MakeNight, attempts: int
-) -> None:
-    simulate(rows=[every_time("overloaded")])
-    n = load_of(night, 2, attempts)
-    n.settle()
-    assert sendings(n)["r00000"] == [(0, each) for each in range(1, attempts + 1)]
-    assert finals(n)["r00000"].attempts == attempts
+@pytest.mark.parametrize("fault", REPEATED)
+def test_attempts_are_limited_as_declared(end_of: EndOf, fault: str, attempts: int) -> None:
+    sent, final = end_of(tiers=2, attempts=attempts).of(fault)
+    assert sent == [(0, each) for each in range(1, attempts + 1)]
+    assert final.attempts == attempts
 
 
 @pytest.mark.parametrize("fault", [*REPEATED, *CLIMBING])
-def test_a_row_that_succeeds_in_the_end_is_validated(
-    simulate: Simulate, night: MakeNight, fault: str
-) -> None:
-    simulate(rows=[{**every_time(fault), "times": 1}])
-    n = load_of(night, 2)
-    n.settle()
+def test_a_row_that_succeeds_in_the_end_is_validated(end_of: EndOf, fault: str) -> None:
+    sent, final = end_of(tiers=2, times=1).of(fault)
     again = fault in REPEATED
-    assert sendings(n)["r00000"] == [(0, 1), (0, 2) if again else (1, 1)]
-    assert finals(n)["r00000"] == Final("validated", None, 0 if again else 1, 2)
+    assert sent == [(0, 1), (0, 2) if again else (1, 1)]
+    assert final == Final("validated", None, 0 if again else 1, 2)
+
+
+def load_of(night: MakeNight, tiers: int) -> Night:
+    """Two rows, of which the tests let the first meet a fault."""
+    return night(
+        count=2, golden=0, output=OUTPUT, tiers=TIERS[:tiers], limits={"attempts": 2}
+    )
+
+
+def every_time(fault: str) -> dict[str, Any]:
+    return {"contains": "number 0 of", "fault": fault}
 
 
 def test_attempts_are_counted_anew_at_each_tier(simulate: Simulate, night: MakeNight) -> None:

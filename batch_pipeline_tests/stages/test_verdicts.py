@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import ConfigurationError
+from batch_pipeline.stages import verdicts
 from batch_pipeline.stages.verdicts import (
     PART_ROWS,
     count_reasons,
@@ -320,8 +321,8 @@ def test_the_first_field_as_declared_gives_the_reason(judge: Judge) -> None:
 def test_whole_numbers_keep_all_their_digits(judge: Judge) -> None:
     contract = Contract.from_declaration({"n": {"type": ["integer", "null"]}})
     numbers = [2**63 - 1, -(2**63), 2**53 + 1, None]
-    verdicts = judge(*({"answer": json.dumps({"n": n})} for n in numbers), contract=contract)
-    assert [each["fields"]["n"] for each in verdicts] == numbers
+    found = judge(*({"answer": json.dumps({"n": n})} for n in numbers), contract=contract)
+    assert [each["fields"]["n"] for each in found] == numbers
 
 
 def test_no_rows_make_an_empty_file_with_the_same_columns(judge: Judge, tmp_path: Path) -> None:
@@ -331,9 +332,13 @@ def test_no_rows_make_an_empty_file_with_the_same_columns(judge: Judge, tmp_path
     assert pq.read_schema(tmp_path / "verdicts.parquet").equals(full)
 
 
-def test_verdicts_come_in_order_of_row(judge: Judge) -> None:
-    lines = [{"row": row, "answer": answer() if row % 2 else "x"} for row in (5, 1, 4, 3, 2)]
-    assert [each["row"] for each in judge(*lines)] == [1, 2, 3, 4, 5]
+def test_long_answers_are_judged_in_smaller_parts(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "PART_BYTES", 3 * len(answer()))
+    found = judge(*({"answer": answer() if row % 3 else "x" * 500} for row in range(20)))
+    assert [each["row"] for each in found] == list(range(20))
+    assert [each["outcome"] == "valid" for each in found] == [row % 3 > 0 for row in range(20)]
 
 
 def test_more_rows_than_one_part_are_all_judged(tmp_path: Path) -> None:
@@ -428,7 +433,7 @@ def test_users_checks_judge_rows_that_meet_the_contract(
     judge: Judge, checks: Callable[[str], UserChecks]
 ) -> None:
     own = checks("{'urgency': pa.Column(int, pa.Check.lt(6)), 'tags': pa.Column(list[str])}")
-    verdicts = judge(
+    found = judge(
         {"answer": answer(urgency=4)},
         {"answer": "x"},
         {"answer": answer(urgency=6)},
@@ -437,7 +442,7 @@ def test_users_checks_judge_rows_that_meet_the_contract(
         checks=own,
         source={"_row": [0]},
     )
-    assert [each["reason"] for each in verdicts] == [
+    assert [each["reason"] for each in found] == [
         None,
         "not_json",
         "check:urgency:less_than",
@@ -450,20 +455,20 @@ def test_users_checks_see_the_sources_columns_that_they_name(
     judge: Judge, checks: Callable[[str], UserChecks]
 ) -> None:
     own = checks(
-        "{'plan': pa.Column(str), 'seats': pa.Column(int)}, checks=pa.Check("
-        "lambda f: (f['plan'] != 'free') | (f['urgency'] <= f['seats']), name='fair')"
+        "{'row': pa.Column(str), 'seats': pa.Column(int)}, checks=pa.Check("
+        "lambda f: (f['row'] != 'free') | (f['urgency'] <= f['seats']), name='fair')"
     )
-    verdicts = judge(
+    found = judge(
         *({"row": row, "answer": answer(urgency=4)} for row in (1, 2, 3)),
         checks=own,
         source={
             "_row": [3, 2, 1, 0],
-            "plan": ["free", "pro", "free", "free"],
+            "row": ["free", "pro", "free", "free"],
             "seats": pa.array([3, 1, None, 0], pa.int32()),
             "category": ["not", "the", "answer's", "column"],
         },
     )
-    assert [each["reason"] for each in verdicts] == ["check:seats:not_nullable", None, "check:fair"]
+    assert [each["reason"] for each in found] == ["check:seats:not_nullable", None, "check:fair"]
 
 
 def test_a_check_on_a_column_that_nobody_has_is_refused(

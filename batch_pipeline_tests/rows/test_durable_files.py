@@ -1,0 +1,32 @@
+"""Files of rows are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from batch_pipeline.rows import replacing
+
+
+def test_a_file_appears_under_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_what_was_there_before(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_before_anything_was_written_is_the_one_that_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), replacing(tmp_path / "file"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []

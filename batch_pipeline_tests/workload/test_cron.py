@@ -1,0 +1,44 @@
+"""A schedule is looked at before Dagster sees it."""
+
+import pytest
+
+from batch_pipeline.workload.cron import cron_problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 2 * * *",
+        "*/15 0-6,22,23 1 JAN-mar mon-fri",
+        "0 0 1-31/2 * *",
+        "0 0 l * *",
+        "0 0 * * fri#2",
+        "0 0 * * 7",
+        "@daily",
+        "  0  2 * * * ",
+    ],
+)
+def test_a_cron_line_is_taken(line: str) -> None:
+    assert cron_problem(line) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("", "five fields"),
+        ("0 2 * *", "five fields"),
+        ("0 2 * * * *", "five fields"),
+        ("60 2 * * *", "minute"),
+        ("0 24 * * *", "hour"),
+        ("0 2 0 * *", "day of the month"),
+        ("0 2 * 13 *", "month"),
+        ("0 2 * * 8", "day of the week"),
+        ("0 2 * * monday", "day of the week"),
+        ("*/0 2 * * *", "minute"),
+        ("1,,2 2 * * *", "minute"),
+        ("0 2² * * *", "hour"),
+        ("@nightly", "@daily"),
+    ],
+)
+def test_what_is_none_is_refused_with_the_part_that_is_wrong(line: str, problem: str) -> None:
+    assert problem in (cron_problem(line) or "")

@@ -1,0 +1,90 @@
+"""What may be declared, and what is refused before anything is read."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from batch_pipeline.workload.spec import WorkloadSpec
+from batch_pipeline_tests.night import declaration
+
+
+def declared(**changes: Any) -> WorkloadSpec:
+    return WorkloadSpec.model_validate(declaration(**changes))
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ValidationError) as refused:
+        declared(**changes)
+    (error,) = refused.value.errors()
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from sections(part)
+
+
+@pytest.mark.parametrize("section", list(sections(WorkloadSpec)), ids=lambda section: section.__name__)
+def test_every_option_is_described_for_the_documentation_tab(section: type[BaseModel]) -> None:
+    undescribed = [name for name, field in section.model_fields.items() if not field.description]
+    assert undescribed == []
+    assert section.__doc__
+
+
+def test_the_smallest_declaration_has_sensible_defaults() -> None:
+    spec = declared(golden=None)
+
+    assert (spec.limits.max_requests, spec.limits.max_bytes) == (100_000, 200_000_000)
+    assert (spec.limits.attempts, spec.partitions.timezone, spec.schedule) == (3, "UTC", None)
+    assert spec.prompt.cache == "none"
+
+
+def test_shares_are_exact_as_they_were_written() -> None:
+    assert str(declared(golden={"path": "g", "match": ["label"], "baseline": 0.94}).golden) == (
+        "path='g' match=['label'] baseline=Decimal('0.94')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "Tickets"}, "name: Value error, 'Tickets' is not a workload's name"),
+        ({"name": "a" * 64}, "is not a workload's name"),
+        ({"name": "a-b"}, "is not a workload's name"),
+        ({"source": {"key": "id"}}, "give either `path` or `sql`"),
+        ({"source": {"key": "id", "path": "a.csv", "sql": "SELECT 1"}}, "give either `path` or"),
+        ({"source": {"key": "id", "path": "a.csv", "database": "b"}}, "`database` goes with `sql`"),
+        ({"source": {"key": "id", "sql": "x", "format": "csv"}}, "`format` goes with `path`"),
+        ({"source": {"key": "id", "path": "a", "format": "xls"}}, "'csv', 'parquet' or 'ndjson'"),
+        ({"source": {"key": "", "path": "a.csv"}}, "source.key"),
+        ({"prompt": {"user": "{{ text }}", "cache": "5m"}}, "`cache` goes with `system`"),
+        ({"prompt": {"user": ""}}, "prompt.user"),
+        ({"output": {}}, "output"),
+        ({"tiers": []}, "tiers"),
+        ({"tiers": [{"model": "m", "max_tokens": 0}]}, "tiers.0.max_tokens"),
+        ({"tiers": [{"model": "m", "max_tokens": True}]}, "tiers.0.max_tokens"),
+        ({"tiers": [{"model": "m", "max_tokens": "64"}]}, "tiers.0.max_tokens"),
+        ({"golden": {"path": "g", "match": ["label"], "baseline": 1.1}}, "golden.baseline"),
+        ({"golden": {"path": "g", "match": ["label"], "baseline": float("nan")}}, "golden.baseline"),
+        ({"golden": {"path": "g", "match": [], "baseline": 1}}, "golden.match"),
+        ({"golden": {"path": "g", "match": ["topic"], "baseline": 1}}, "not a field of output (label)"),
+        ({"gates": {"golden_drop_points": 0}}, "gates.golden_drop_points"),
+        ({"gates": {"min_validity": 95}}, "gates.min_validity"),
+        ({"limits": {"max_requests": 100_001}}, "limits.max_requests"),
+        ({"limits": {"max_bytes": 200_000_001}}, "limits.max_bytes"),
+        ({"limits": {"attempts": 0}}, "limits.attempts"),
+        ({"partitions": {"timezone": "Paris"}}, "unknown time zone 'Paris'"),
+        ({"partitions": {"start": "yesterday"}}, "partitions.start"),
+        ({"schedule": "0 2 * *"}, "'0 2 * *' does not have five fields"),
+        ({"schedule": "0 25 * * *"}, "'25' for the hour"),
+        ({"owners": ["someone"]}, "neither an e-mail address nor team:<name>"),
+        ({"colour": "red"}, "colour: Extra inputs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in refusal(**changes)
