@@ -37,7 +37,10 @@ def write_workload(csv_file: Path, folder: Path) -> Path:
         place / "golden.csv",
         [{"id": g["id"], "text": g["text"], "expected_label": g["label"]} for g in golden],
     )
-    _write(folder / "answer_key.csv", [{"text": l["text"], "label": l["label"]} for l in lines])
+    _write(
+        folder / "answer_key.csv",
+        [{"text": line["text"], "label": line["label"]} for line in lines],
+    )
     (place / "system.md").write_text(
         "You sort the questions that customers of an online bank ask. Give the one intent that fits best.\n"
     )

@@ -4,7 +4,6 @@ The SDK's own retries are off everywhere. It would send a create call again whos
 twice; and it obeys a `retry-after` of an hour by sleeping in the worker. Callers come back later instead.
 """
 
-import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,19 +217,6 @@ def _has_credentials(client: "Anthropic") -> bool:
     headers = {name.lower(): str(value) for name, value in client.default_headers.items()}
     token = headers.get("authorization", "").removeprefix("Bearer").strip()
     return bool(token or headers.get("x-api-key", "").strip())
-
-
-def is_utf8(path: Path) -> bool:
-    """Whether a file is UTF-8 throughout, read in blocks."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_DOWNLOAD_BYTES):
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 @contextmanager

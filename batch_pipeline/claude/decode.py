@@ -1,12 +1,53 @@
-"""Result files, read by DuckDB: one row per request sent, whatever the API's lines are like."""
+"""Result files, read line by line into Parquet: one row per request sent, whatever the API's lines are like."""
 
 import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import duckdb
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 _RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
+# No answer comes near it; a longer line is no line.
+MAX_LINE_BYTES = 1 << 26
+# What is held in memory at once, whichever is reached first.
+_BLOCK_LINES, _BLOCK_BYTES = 5_000, 1 << 24
+
+# pyarrow ships no types.
+arrow: Any = pa
+parquet: Any = pq
+
+_SCHEMA = arrow.schema(
+    [
+        ("row", arrow.int64()),
+        ("chunk_id", arrow.string()),
+        ("tier", arrow.int32()),
+        ("attempt", arrow.int32()),
+        ("sending", arrow.int32()),
+        ("result", arrow.string()),
+        ("stop_reason", arrow.string()),
+        ("error_type", arrow.string()),
+        ("error_message", arrow.string()),
+        ("answer", arrow.string()),
+        ("model", arrow.string()),
+        ("message_id", arrow.string()),
+        ("input_tokens", arrow.int64()),
+        ("cache_write_5m_tokens", arrow.int64()),
+        ("cache_write_1h_tokens", arrow.int64()),
+        ("cache_read_tokens", arrow.int64()),
+        ("output_tokens", arrow.int64()),
+        ("service_tier", arrow.string()),
+        ("inference_geo", arrow.string()),
+    ]
+)
+_SENDING = ("row", "tier", "attempt", "sending")
+_ANSWERED = [name for name in _SCHEMA.names if name not in ("chunk_id", *_SENDING)]
+_NOTHING = (None, None, None, None, None, None, 0, 0, 0, 0, 0, None, None)
 
 
 @dataclass(frozen=True)
@@ -45,148 +86,221 @@ class Defects:
         return ", ".join(f"{n} {words[k]}" for k, n in asdict(self).items() if n) or "none"
 
 
-def read_results(
-    connection: duckdb.DuckDBPyConnection,
-    raw: Path,
-    sent: Path,
-    *,
-    token: str,
-    chunk_id: str,
-    counts: dict[str, int] | None,
-) -> Defects:
-    """Parses a results file into the temporary table `results`, one line per row of `sent`.
+@dataclass(frozen=True)
+class Reading:
+    """What a results file holds: rows sent by what became of them, and what does not add up."""
 
-    A row without a line gets the result `absent`. The line is read as text first, so that a broken one
-    costs itself only (and one of more than 64 MB is passed over); duplicates keep their first line.
+    results: dict[str, int]
+    defects: Defects
+
+
+def read_results(
+    raw: Path, sent: Path, to: Path, *, token: str, chunk_id: str, counts: dict[str, int] | None
+) -> Reading:
+    """Parses a results file into the Parquet file `to`, one line per row of `sent`, in no order.
+
+    A row without a line gets the result `absent`. A line that is not JSON costs itself only; bytes that
+    are not UTF-8 become U+FFFD; of two lines for a row the first counts.
 
     Args:
-        connection: where `results` is made.
-        raw: JSON lines as downloaded, valid UTF-8.
+        raw: JSON lines as downloaded.
         sent: Parquet of row, tier, attempt, sending.
+        to: the file to write.
         token: the chunk's; every custom_id must be `<token>-<row>`.
         chunk_id: stored with every row.
         counts: the batch's own numbers by result type, or None where it gave none.
     """
-    connection.execute(
-        r"""
-        CREATE OR REPLACE TEMP TABLE lines AS
-        SELECT line, row_number() OVER () AS line_number, json_valid(line) AS readable
-        FROM read_csv(?, columns = {'line': 'VARCHAR'}, auto_detect = false, header = false,
-                      delim = e'\x01', quote = '', escape = '', comment = '', new_line = '\n',
-                      max_line_size = 67108864, buffer_size = 134217728, strict_mode = false,
-                      ignore_errors = true)
-        WHERE line IS NOT NULL AND trim(line) <> ''
-        """,
-        [str(raw)],
-    )
-    connection.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE parsed AS
-        WITH identified AS (
-            SELECT line_number,
-                   CASE WHEN json_type(line, '$.custom_id') = 'VARCHAR'
-                        THEN line ->> '$.custom_id' END AS custom_id,
-                   line -> '$.result' AS result,
-                   line -> '$.result.message' AS message
-            FROM lines WHERE readable
-        )
-        SELECT line_number,
-               -- A row's number is taken from its own custom_id; anything that is not ours gives NULL.
-               CASE WHEN starts_with(custom_id, $prefix)
-                     AND regexp_full_match(substr(custom_id, $start), '0|[1-9][0-9]*')
-                    THEN try_cast(substr(custom_id, $start) AS BIGINT) END AS row,
-               coalesce(result ->> '$.type', 'unknown') AS result,
-               message ->> '$.stop_reason' AS stop_reason,
-               result ->> '$.error.error.type' AS error_type,
-               result ->> '$.error.error.message' AS error_message,
-               CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN array_to_string(
-                   [block ->> '$.text' FOR block IN CAST(message -> '$.content' AS JSON[])
-                    IF block ->> '$.type' = 'text'], '') END AS answer,
-               message ->> '$.model' AS model,
-               message ->> '$.id' AS message_id,
-               coalesce(try_cast(message ->> '$.usage.input_tokens' AS BIGINT), 0) AS input_tokens,
-               coalesce(try_cast(message ->> '$.usage.cache_creation_input_tokens' AS BIGINT), 0)
-                   AS cache_write_tokens,
-               coalesce(try_cast(
-                   message ->> '$.usage.cache_creation.ephemeral_1h_input_tokens' AS BIGINT), 0)
-                   AS cache_write_1h_tokens,
-               coalesce(try_cast(message ->> '$.usage.cache_read_input_tokens' AS BIGINT), 0)
-                   AS cache_read_tokens,
-               coalesce(try_cast(message ->> '$.usage.output_tokens' AS BIGINT), 0) AS output_tokens,
-               message ->> '$.usage.service_tier' AS service_tier,
-               message ->> '$.usage.inference_geo' AS inference_geo
-        FROM identified
-        """,
-        {"prefix": f"{token}-", "start": len(token) + 2},
-    )
-    connection.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE results AS
-        WITH first_lines AS (
-            SELECT * FROM parsed WHERE row IS NOT NULL
-            QUALIFY row_number() OVER (PARTITION BY row ORDER BY line_number) = 1
-        )
-        SELECT sent.row, $chunk_id AS chunk_id, sent.tier, sent.attempt, sent.sending,
-               coalesce(l.result, 'absent') AS result,
-               l.stop_reason, l.error_type, l.error_message, l.answer, l.model, l.message_id,
-               coalesce(l.input_tokens, 0) AS input_tokens,
-               -- Without the breakdown by lifetime a write is a 5-minute one, the API's default.
-               greatest(coalesce(l.cache_write_tokens - l.cache_write_1h_tokens, 0), 0)
-                   AS cache_write_5m_tokens,
-               coalesce(l.cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
-               coalesce(l.cache_read_tokens, 0) AS cache_read_tokens,
-               coalesce(l.output_tokens, 0) AS output_tokens,
-               l.service_tier, l.inference_geo
-        FROM read_parquet($sent) AS sent LEFT JOIN first_lines AS l USING (row)
-        ORDER BY sent.row
-        """,
-        {"chunk_id": chunk_id, "sent": str(sent)},
-    )
-    return _defects(connection, sent, counts)
-
-
-def mark_gone(
-    connection: duckdb.DuckDBPyConnection, sent: Path, empty: Path, *, token: str, chunk_id: str
-) -> None:
-    """Makes `results` for a batch whose results the API no longer has: every row is `gone`."""
-    empty.write_bytes(b"")
-    read_results(connection, empty, sent, token=token, chunk_id=chunk_id, counts=None)
-    connection.execute("UPDATE results SET result = 'gone'")
-
-
-def _defects(
-    connection: duckdb.DuckDBPyConnection, sent: Path, counts: dict[str, int] | None
-) -> Defects:
-    unparseable, foreign, duplicate = _row(
-        connection.execute(
-            """
-            WITH ours AS (SELECT row FROM read_parquet($sent)),
-                 known AS (SELECT count(*) AS n, count(DISTINCT row) AS rows
-                           FROM parsed SEMI JOIN ours USING (row))
-            SELECT (SELECT count(*) FROM lines WHERE NOT readable),
-                   (SELECT count(*) FROM parsed) - (SELECT n FROM known),
-                   (SELECT n - rows FROM known)
-            """,
-            {"sent": str(sent)},
-        )
-    )
-    (absent,) = _row(connection.execute("SELECT count(*) FROM results WHERE result = 'absent'"))
+    with _Writer(sent, to, chunk_id) as writer:
+        unparseable = foreign = duplicate = 0
+        prefix = f"{token}-"
+        for line in _lines(raw):
+            try:
+                value = None if line is None else _json(line)
+            except ValueError:
+                value = None
+            if line is None or value is None:
+                unparseable += 1
+                continue
+            at = writer.position(_row(value, prefix))
+            if at is None:
+                foreign += 1
+            elif writer.taken[at]:
+                duplicate += 1
+            else:
+                writer.add(at, _answered(value), len(line))
+        absent = writer.fill("absent")
     miscounted = 0
     if counts is not None:
-        seen = dict(
-            connection.execute("SELECT result, count(*) FROM results GROUP BY result").fetchall()
-        )
-        miscounted = sum(abs(counts.get(kind, 0) - seen.get(kind, 0)) for kind in _RESULT_TYPES)
-    return Defects(
-        unparseable=unparseable,
-        foreign=foreign,
-        duplicate=duplicate,
-        absent=absent,
-        miscounted=miscounted,
+        miscounted = sum(abs(counts.get(k, 0) - writer.results[k]) for k in _RESULT_TYPES)
+    return Reading(
+        dict(writer.results), Defects(unparseable, foreign, duplicate, absent, miscounted)
     )
 
 
-def _row(cursor: duckdb.DuckDBPyConnection) -> tuple[int, ...]:
-    row = cursor.fetchone()
-    assert row is not None
-    return row
+def mark_gone(sent: Path, to: Path, *, chunk_id: str) -> Reading:
+    """Writes `to` for a batch whose results the API no longer has: every row is `gone`."""
+    with _Writer(sent, to, chunk_id) as writer:
+        writer.fill("gone")
+    return Reading(dict(writer.results), Defects())
+
+
+class _Writer:
+    """Writes a line for each row of `sent`, by its position there, each once."""
+
+    def __init__(self, sent: Path, to: Path, chunk_id: str) -> None:
+        table = parquet.read_table(sent, columns=list(_SENDING))
+        self._sent = [array("q", table[name].to_pylist()) for name in _SENDING]
+        self._at = {row: at for at, row in enumerate(self._sent[0])}
+        self._chunk_id = chunk_id
+        self._file = parquet.ParquetWriter(to, _SCHEMA, compression="zstd")
+        self._positions: list[int] = []
+        self._lines: list[tuple[Any, ...]] = []
+        self._bytes = 0
+        self.taken = bytearray(len(self._at))
+        self.results: Counter[str] = Counter()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._file.close()
+
+    def position(self, row: int | None) -> int | None:
+        return None if row is None else self._at.get(row)
+
+    def add(self, at: int, line: tuple[Any, ...], size: int) -> None:
+        self.taken[at] = 1
+        self.results[line[0]] += 1
+        self._positions.append(at)
+        self._lines.append(line)
+        self._bytes += size
+        if len(self._lines) >= _BLOCK_LINES or self._bytes >= _BLOCK_BYTES:
+            self._flush()
+
+    def fill(self, result: str) -> int:
+        """Writes the rows that had no line, and returns how many they are."""
+        missing = [at for at, taken in enumerate(self.taken) if not taken]
+        for at in missing:
+            self.add(at, (result, *_NOTHING), 0)
+        return len(missing)
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        columns: dict[str, Any] = {
+            name: [values[at] for at in self._positions]
+            for name, values in zip(_SENDING, self._sent, strict=True)
+        }
+        columns["chunk_id"] = [self._chunk_id] * len(self._lines)
+        columns |= zip(_ANSWERED, zip(*self._lines, strict=True), strict=True)
+        arrays = [arrow.array(columns[each.name], each.type) for each in _SCHEMA]
+        self._file.write_table(arrow.Table.from_arrays(arrays, schema=_SCHEMA))
+        self._positions, self._lines, self._bytes = [], [], 0
+
+
+def _lines(raw: Path) -> Iterator[bytes | None]:
+    """The lines that are not blank; None in place of one that is too long."""
+    with raw.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+                text = line.removeprefix(b"\xef\xbb\xbf").strip()
+                if text:
+                    yield text
+                continue
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            yield None
+
+
+def _json(line: bytes) -> Any:
+    """Raises ValueError."""
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        # Half a surrogate pair, or bytes that are not UTF-8, spoil a character and not an answer.
+        text = line.decode(errors="replace")
+        try:
+            lenient = json.loads(text, parse_constant=_not_json)
+        except RecursionError:
+            raise ValueError from None
+        return _whole(lenient)
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _whole(value: Any) -> Any:
+    """The value with half surrogate pairs replaced: no file can hold them."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    return value
+
+
+def _row(value: Any, prefix: str) -> int | None:
+    """The row that a line is about, from its own custom_id; None for one that is not ours."""
+    custom_id = value.get("custom_id") if isinstance(value, dict) else None
+    if not isinstance(custom_id, str) or not custom_id.startswith(prefix):
+        return None
+    digits = custom_id[len(prefix) :]
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        return None
+    return None if digits[0] == "0" and digits != "0" else int(digits)
+
+
+def _answered(value: dict[str, Any]) -> tuple[Any, ...]:
+    """The columns of `_ANSWERED`. Nothing is taken for granted: a line is what somebody else wrote."""
+    result = _object(value.get("result"))
+    message = _object(result.get("message"))
+    error = _object(_object(result.get("error")).get("error"))
+    usage = _object(message.get("usage"))
+    written = _tokens(usage.get("cache_creation_input_tokens"))
+    # Without the breakdown by lifetime a write is a 5-minute one, the API's default.
+    hour = _tokens(_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+    kind = result.get("type")
+    return (
+        kind if isinstance(kind, str) else "unknown",
+        _text(message.get("stop_reason")),
+        _text(error.get("type")),
+        _text(error.get("message")),
+        _answer(message.get("content")),
+        _text(message.get("model")),
+        _text(message.get("id")),
+        _tokens(usage.get("input_tokens")),
+        max(written - hour, 0),
+        hour,
+        _tokens(usage.get("cache_read_input_tokens")),
+        _tokens(usage.get("output_tokens")),
+        _text(usage.get("service_tier")),
+        _text(usage.get("inference_geo")),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _tokens(value: Any) -> int:
+    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return value if counts else 0
+
+
+def _answer(content: Any) -> str | None:
+    """The text blocks, joined; thinking and tools are not the answer."""
+    if not isinstance(content, list):
+        return None
+    texts = [
+        block.get("text")
+        for block in content
+        if isinstance(block, dict) and block.get("type") == "text"
+    ]
+    return "".join(text for text in texts if isinstance(text, str))

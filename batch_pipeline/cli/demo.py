@@ -30,7 +30,11 @@ def sample_scenario() -> Path:
 def forget_credentials() -> None:
     """Removes what could lead a call anywhere but to the simulator, for this process and its children."""
     for name in list(os.environ):
-        if name.startswith("ANTHROPIC_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+        if name.startswith("ANTHROPIC_") or name.lower() in (
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+        ):
             del os.environ[name]
     os.environ["NO_PROXY"] = "127.0.0.1"
 
@@ -69,9 +73,13 @@ def demo() -> None:
     from batch_pipeline.warehouse import warehouse_path
 
     click.echo(f"  report     {report_path(settings.state, SAMPLE, load)}")
-    click.echo(f"  warehouse  {warehouse_path(settings.state)} (promoted.{SAMPLE}, metrics.scorecards)")
+    click.echo(
+        f"  warehouse  {warehouse_path(settings.state)} (promoted.{SAMPLE}, metrics.scorecards)"
+    )
     click.echo(f"  all state  {settings.state}")
-    click.echo("Next: `make ui` shows this load in Dagster; README.md says how to declare your own.")
+    click.echo(
+        "Next: `make ui` shows this load in Dagster; README.md says how to declare your own."
+    )
     sys.exit(outcome.exit_code)
 
 

@@ -19,7 +19,7 @@ from batch_pipeline.dag.naming import asset_key, job_name, load_tags
 from batch_pipeline.dag.sensor import observation
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
 from batch_pipeline.stages.scorecard import Scorecard, measure_load
 
@@ -61,9 +61,16 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
         Progress(context) as progress,
     ):
         end_abandoned_runs(instance, context.workload.name, context.load)
-        jobs = _Jobs(context, instance)
+        drive_it = _Drive(context, _Jobs(context, instance), progress, deadline)
         try:
-            return _drive(context, jobs, progress, deadline, resend)
+            if resend:
+                source = f"{context.workload.name}__source_rows"
+                failure = drive_it.launch(
+                    Step(Action.SUBMIT, "resend"), {source: {"config": {"resend": True}}}
+                )
+                if failure is not None:
+                    return failure.outcome
+            return drive_it.to_the_end()
         except KeyboardInterrupt:
             return _outcome(
                 context,
@@ -99,75 +106,106 @@ def publish_with_override(context: LoadContext, reason: str, user: str) -> None:
         )
 
 
-def _drive(
-    context: LoadContext,
-    jobs: "_Jobs",
-    progress: Progress,
-    deadline: float | None,
-    resend: bool,
-) -> Outcome:
-    tries: dict[str, int] = {}
-    if resend:
-        jobs.launch(
-            "submit",
-            ops={f"{context.workload.name}__source_rows": {"config": {"resend": True}}},
-        )
-    while True:
-        _poll(context, jobs.instance, progress)
-        step = next_step(context.ledger, context.workload.name, context.load)
-        if step.action is Action.PROMOTED:
-            return _outcome(context, 0)
-        if step.action is Action.HELD:
-            # The gates may have been changed since; only the gate itself knows.
-            outcome = _held(context)
+class _Drive:
+    """The loop: look at the batches, ask what the load needs, do it, wait."""
+
+    def __init__(
+        self, context: LoadContext, jobs: "_Jobs", progress: Progress, deadline: float | None
+    ) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._progress = progress
+        self._deadline = deadline
+        self._api = BatchesApi()
+        self._tries: dict[str, int] = {}
+
+    def to_the_end(self) -> Outcome:
+        while True:
+            self._poll()
+            step = self._next()
+            outcome = self._ended(step.action)
             if outcome is not None:
                 return outcome
-            step = type(step)(Action.PUBLISH, "again")
-        if step.action is Action.UNRESOLVED:
-            return _outcome(context, EXIT_UNFINISHED, _unresolved(context))
-        if step.action is not Action.WAIT:
-            work = f"{step.action}|{step.work}"
-            try:
-                progress.say(f"{step.action.value} …")
-                jobs.launch(step.action.value)
-                progress.update()
-                continue
-            except JobFailedError as error:
-                if error.error == ConfigurationError.__name__:
-                    return _outcome(context, EXIT_WRONG_USE, str(error))
-                now = next_step(context.ledger, context.workload.name, context.load).action
-                if now in (Action.HELD, Action.UNRESOLVED):
+            if step.action is not Action.WAIT:
+                failure = self.launch(step)
+                if failure is None:
                     continue
-                tries[work] = tries.get(work, 0) + 1
-                if tries[work] >= MOST_TRIES:
-                    return _outcome(context, EXIT_UNFINISHED, str(error))
-                progress.say(str(error))
-        if deadline is not None and time.monotonic() >= deadline:
-            return _outcome(
-                context,
-                EXIT_UNFINISHED,
-                f"{context} is not finished after the time given; call again to go on.",
+                if failure.final:
+                    return failure.outcome
+            if self._out_of_time():
+                return _outcome(
+                    self._context,
+                    EXIT_UNFINISHED,
+                    f"{self._context} is not finished after the time given; call again to go on.",
+                )
+            self._pause()
+
+    def launch(self, step: Step, ops: dict[str, Any] | None = None) -> "_Failed | None":
+        """Runs the step's job; None when it went well, or when what it left says what to do."""
+        work = f"{step.action}|{step.work}"
+        self._progress.say(f"{step.action.value} …")
+        try:
+            self._jobs.launch(step.action.value, ops=ops)
+        except JobFailedError as error:
+            if error.error == ConfigurationError.__name__:
+                return _Failed(True, _outcome(self._context, EXIT_WRONG_USE, str(error)))
+            if self._next().action in (Action.HELD, Action.UNRESOLVED):
+                return None
+            self._tries[work] = self._tries.get(work, 0) + 1
+            self._progress.say(str(error))
+            final = self._tries[work] >= MOST_TRIES
+            return _Failed(final, _outcome(self._context, EXIT_UNFINISHED, str(error)))
+        self._progress.update()
+        return None
+
+    def _next(self) -> Step:
+        """What the load needs; a hold is put to the gate again, since its limits may have changed."""
+        step = next_step(self._context.ledger, self._context.workload.name, self._context.load)
+        if step.action is Action.HELD and _held(self._context) is None:
+            return Step(Action.PUBLISH, "again")
+        return step
+
+    def _ended(self, action: Action) -> Outcome | None:
+        if action is Action.PROMOTED:
+            return _outcome(self._context, 0)
+        if action is Action.HELD:
+            return _held(self._context)
+        if action is Action.UNRESOLVED:
+            return _outcome(self._context, EXIT_UNFINISHED, _unresolved(self._context))
+        return None
+
+    def _poll(self) -> None:
+        context = self._context
+        record = context.ledger.load(context.workload.name, context.load)
+        if record is None:
+            return
+        try:
+            changed = poll(context.ledger, record, self._api, context.settings.grace_seconds)
+        except UnreachableError as error:
+            self._progress.say(str(error))
+            return
+        if changed:
+            self._jobs.instance.report_runless_asset_event(
+                observation(context.workload.name, context.load, context.ledger.batches(record))
             )
-        pause = context.settings.poll_seconds
-        if deadline is not None:
-            pause = min(pause, max(deadline - time.monotonic(), 0))
-        progress.sleep(pause)
+        self._progress.update()
+
+    def _out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _pause(self) -> None:
+        pause = self._context.settings.poll_seconds
+        if self._deadline is not None:
+            pause = min(pause, max(self._deadline - time.monotonic(), 0))
+        self._progress.sleep(pause)
 
 
-def _poll(context: LoadContext, instance: dg.DagsterInstance, progress: Progress) -> None:
-    record = context.ledger.load(context.workload.name, context.load)
-    if record is None:
-        return
-    try:
-        changed = poll(context.ledger, record, BatchesApi(), context.settings.grace_seconds)
-    except UnreachableError as error:
-        progress.say(str(error))
-        return
-    if changed:
-        instance.report_runless_asset_event(
-            observation(context.workload.name, context.load, context.ledger.batches(record))
-        )
-    progress.update()
+@dataclass(frozen=True)
+class _Failed:
+    """A job that failed; `final` when trying again would not help, or was tried often enough."""
+
+    final: bool
+    outcome: Outcome
 
 
 def _held(context: LoadContext) -> Outcome | None:

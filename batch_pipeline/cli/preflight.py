@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,12 +35,9 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
             check_source(workload, day, connection)
     if resend or _will_call(ledger, name, day):
         _check_address()
-        try:
+        # An API that does not answer is no matter of configuration: the drive goes on trying.
+        with suppress(UnreachableError):
             BatchesApi().check_access()
-        except UnreachableError:
-            # Not a matter of configuration: the drive goes on trying until its time is up.
-            if not begun:
-                raise
     _check_state(settings.state)
     return LoadContext.open(workload, day, settings)
 

@@ -64,7 +64,7 @@ def ui(port: int, host: str) -> None:
 
 def _serve(home: Path, host: str, port: int) -> int:
     dg = Path(sys.executable).with_name("dg")
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter's dg
         [str(dg), "dev", "--workspace", str(_workspace(home)), "--host", host, "--port", str(port)],
         cwd=home,  # beside its own dagster.yaml, or Dagster warns about the project's
         # A shell starts background jobs with SIGINT ignored, and Dagster would inherit that for SIGTERM too.

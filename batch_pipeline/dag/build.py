@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from batch_pipeline.dag.assets import build_assets
+from batch_pipeline.dag.asset_face import AssetFace
 from batch_pipeline.dag.checks import build_checks
+from batch_pipeline.dag.collect_assets import collect_assets
 from batch_pipeline.dag.naming import (
     COLLECT_STEPS,
     PUBLISH_STEPS,
@@ -18,7 +19,9 @@ from batch_pipeline.dag.naming import (
     load_tags,
     schedule_name,
 )
+from batch_pipeline.dag.publish_assets import publish_assets
 from batch_pipeline.dag.sensor import build_sensor
+from batch_pipeline.dag.submit_assets import submit_assets
 from batch_pipeline.workload.workload import Workload
 
 # A run is seconds of work; a process per step would cost more than the step.
@@ -53,8 +56,9 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         # Partitioned checks are marked preview: known, and pinned with Dagster's version.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         checks = build_checks(workload, partitions)
+    face = AssetFace(workload, partitions)
     return dg.Definitions(
-        assets=build_assets(workload, partitions),
+        assets=[*submit_assets(face), *collect_assets(face), *publish_assets(face)],
         asset_checks=checks,
         jobs=jobs,
         sensors=[build_sensor(workload, jobs)],

@@ -10,7 +10,7 @@ import dagster as dg
 from batch_pipeline.dag.naming import load_tags
 from batch_pipeline.settings import Settings
 
-PROCESS_TAG = "batch_pipeline/process"
+PROCESS_TAG = ".dagster/batch_pipeline_process"
 
 
 def dagster_home(settings: Settings) -> Path:

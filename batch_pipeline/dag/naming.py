@@ -16,8 +16,9 @@ COLLECT_STEPS = STEPS[2:5]
 PUBLISH_STEPS = STEPS[5:]
 
 WORKLOAD_TAG = "batch_pipeline/workload"
-LOAD_TAG = "batch_pipeline/load"
-WORK_TAG = "batch_pipeline/work"
+# Tags below .dagster/ are not shown as chips on every run.
+LOAD_TAG = ".dagster/batch_pipeline_load"
+WORK_TAG = ".dagster/batch_pipeline_work"
 
 # One slot, so that two steps never wait for each other on the warehouse's file lock.
 WAREHOUSE_POOL = "batch_pipeline_warehouse"

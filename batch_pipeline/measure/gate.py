@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 from batch_pipeline.measure.golden import GoldenScore
 from batch_pipeline.measure.rates import Rate
@@ -42,41 +43,17 @@ def decide(
 
     Coverage is never overridden: rows that are unaccounted for are a defect, not a judgement.
     """
-    leaks: list[str] = []
-    holds: list[str] = []
-    passes: list[str] = []
-    if coverage.numerator == coverage.denominator:
-        passes.append(f"all {coverage.denominator:,.0f} source rows have a disposition")
-    else:
-        leaks.append(
-            f"coverage is {coverage.numerator:,.0f} of {coverage.denominator:,.0f} source rows, a leak"
-        )
-    if not batches_reconciled:
-        leaks.append("a batch's results do not add up to the requests sent in it")
-    if golden is None:
-        passes.append("no golden set is declared, so quality was not graded")
-    else:
-        said = (
-            f"golden score {golden.correct} of {golden.n} ({_percent(golden.score)}), "
-            f"{_points(golden.drop_points)} the baseline of {float(golden.baseline):.1%}"
-        )
-        if golden.n == 0 or golden.dropped_by(gates.golden_drop_points):
-            holds.append(f"{said}; the gate holds at a drop of {gates.golden_drop_points:g} points")
-        else:
-            passes.append(said)
-    if gates.min_validity is not None:
-        least = gates.min_validity
-        said = f"output validity {_percent(validity.value)} at tier 0, first attempt"
-        if not validity.denominator or validity.numerator < Fraction(least) * validity.denominator:
-            holds.append(f"{said}; the gate holds below {float(least):.1%}")
-        else:
-            passes.append(said)
-    if gates.max_cost_usd is not None:
-        said = f"cost ${cost_usd:,.4f}"
-        if cost_usd > float(gates.max_cost_usd):
-            holds.append(f"{said}; the gate holds above ${gates.max_cost_usd:,}")
-        else:
-            passes.append(said)
+    findings = [
+        _coverage(coverage),
+        *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),
+        _golden(golden, gates),
+        *_validity(validity, gates),
+        *_cost(cost_usd, gates),
+    ]
+    leaks, holds, passes = (
+        [finding.sentence for finding in findings if finding.kind == kind]
+        for kind in ("leak", "hold", "pass")
+    )
     closed = leaks + holds
     if leaks or (holds and override_reason is None):
         return GateDecision(False, closed, fingerprint, None, closed)
@@ -85,6 +62,56 @@ def decide(
             True, [f"override: {override_reason}", *closed], fingerprint, override_reason, closed
         )
     return GateDecision(True, passes, fingerprint)
+
+
+_UNRECONCILED = "a batch's results do not add up to the requests sent in it"
+
+
+@dataclass(frozen=True)
+class _Finding:
+    kind: Literal["leak", "hold", "pass"]
+    sentence: str
+
+
+def _coverage(coverage: Rate) -> _Finding:
+    if coverage.numerator == coverage.denominator:
+        return _Finding("pass", f"all {coverage.denominator:,} source rows have a disposition")
+    said = f"coverage is {coverage.numerator:,} of {coverage.denominator:,} source rows, a leak"
+    return _Finding("leak", said)
+
+
+def _golden(golden: GoldenScore | None, gates: GatesSpec) -> _Finding:
+    if golden is None:
+        return _Finding("pass", "no golden set is declared, so quality was not graded")
+    said = (
+        f"golden score {golden.correct} of {golden.n} ({_percent(golden.score)}), "
+        f"{_points(golden.drop_points)} the baseline of {float(golden.baseline):.1%}"
+    )
+    if golden.n == 0 or golden.dropped_by(gates.golden_drop_points):
+        return _Finding(
+            "hold", f"{said}; the gate holds at a drop of {gates.golden_drop_points:g} points"
+        )
+    return _Finding("pass", said)
+
+
+def _validity(validity: Rate, gates: GatesSpec) -> list[_Finding]:
+    least = gates.min_validity
+    if least is None:
+        return []
+    said = f"output validity {_percent(validity.value)} at tier 0, first attempt"
+    if not validity.denominator or validity.numerator < Fraction(least) * validity.denominator:
+        return [_Finding("hold", f"{said}; the gate holds below {float(least):.1%}")]
+    return [_Finding("pass", said)]
+
+
+def _cost(cost_usd: float, gates: GatesSpec) -> list[_Finding]:
+    most = gates.max_cost_usd
+    if most is None:
+        return []
+    said = f"cost ${cost_usd:,.4f}"
+    if cost_usd > float(most):
+        return [_Finding("hold", f"{said}; the gate holds above ${most:,}")]
+    return [_Finding("pass", said)]
 
 
 def _percent(value: float | None) -> str:

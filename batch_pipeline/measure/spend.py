@@ -12,7 +12,7 @@ TOKENS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 
 @dataclass(frozen=True)
 class Spend:
-    """Tokens and US dollars by kind. Golden rows, retries and escalations are included."""
+    """Billed tokens and US dollars by kind. Golden rows, retries and escalations are included."""
 
     tokens: dict[str, int]
     usd: dict[str, float]
@@ -44,7 +44,10 @@ def measure_spend(
     """
     require_prices(connection, paid, prices)
     register_prices(connection, on, batch=True, prices=prices)
-    sums = ", ".join(f"sum({kind}_tokens), sum(usd_{kind})" for kind in TOKENS)
+    # A refusal before any output reports tokens that nobody pays; counted, they would not explain the cost.
+    sums = ", ".join(
+        f"coalesce(sum({kind}_tokens) FILTER (usd > 0), 0), sum(usd_{kind})" for kind in TOKENS
+    )
     rows = connection.execute(
         f"SELECT tier, sum(usd), {sums} FROM ({spend_sql(paid)}) GROUP BY tier ORDER BY tier"
     ).fetchall()

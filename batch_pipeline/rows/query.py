@@ -1,13 +1,15 @@
 """DuckDB as a query engine over the rows' files: in memory, bounded, and never the warehouse."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
-# A load's working set is streamed; what a sort or a join needs beyond this goes to disk.
-_MEMORY = "600MB"
+# A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
+# vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
+_MOST_MEMORY = 4 << 30
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     scratch.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
         config={
-            "memory_limit": _MEMORY,
+            "memory_limit": f"{_memory() >> 20}MiB",
             "temp_directory": str(scratch),
             "autoinstall_known_extensions": "false",
         }
@@ -27,6 +29,12 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def _memory() -> int:
+    """Bytes: half of what the machine has, up to a bound. A cap, of which short rows use little."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(physical // 2, _MOST_MEMORY)
 
 
 def quoted(identifier: str) -> str:

@@ -1,19 +1,19 @@
 """batch_results: downloads what has ended, checks it against what was sent, and keeps it for good."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 import zstandard
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError, is_utf8
-from batch_pipeline.claude.decode import Defects, mark_gone, read_results
+from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.decode import Reading, mark_gone, read_results
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Batch, Chunk, Load
 from batch_pipeline.ledger.store import now
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.poll import unknown_for_too_long
 
@@ -67,38 +67,39 @@ def _collect(
     summary: CollectSummary,
 ) -> None:
     folder = context.folder(record)
-    context.scratch.mkdir(parents=True, exist_ok=True)
-    downloads = [context.scratch / f"{chunk.chunk_id}.{n}.jsonl" for n in range(DOWNLOADS)]
-    try:
-        with querying(context.scratch) as connection:
-            defects = _best_download(
-                context, connection, folder, chunk, batch, api, downloads, summary
-            )
-            if defects is None:
-                mark_gone(
-                    connection,
-                    folder.sent(chunk.chunk_id),
-                    downloads[0],
-                    token=chunk.token,
-                    chunk_id=chunk.chunk_id,
-                )
-            _write_results(connection, folder, chunk)
-            for kind, n in connection.execute(
-                "SELECT result, count(*) FROM results GROUP BY ALL"
-            ).fetchall():
-                summary.results[kind] = summary.results.get(kind, 0) + n
-    finally:
-        for path in downloads:
-            path.unlink(missing_ok=True)
+    with _download_folder(context, chunk) as scratch:
+        best = _best_download(context, folder, chunk, batch, api, scratch, summary)
+        if best is None:
+            with replacing(folder.results(chunk.chunk_id)) as results:
+                reading = mark_gone(folder.sent(chunk.chunk_id), results, chunk_id=chunk.chunk_id)
+        else:
+            reading = best.reading
+            _keep_raw(folder, chunk, best.raw)
+            with replacing(folder.results(chunk.chunk_id)) as results:
+                shutil.move(best.parsed, results)
+    for kind, n in reading.results.items():
+        summary.results[kind] = summary.results.get(kind, 0) + n
     # The commit comes last: before it, a crash means that this batch is read back once more.
     context.ledger.update_batch(
         batch.batch_id,
         collected_at=now(),
-        results_gone=int(defects is None),
-        defects=defects.to_json() if defects else None,
+        results_gone=int(best is None),
+        defects=reading.defects.to_json() if reading.defects else None,
     )
-    if defects:
-        summary.defects[batch.batch_id] = str(defects)
+    if reading.defects:
+        summary.defects[batch.batch_id] = str(reading.defects)
+
+
+@contextmanager
+def _download_folder(context: LoadContext, chunk: Chunk) -> Iterator[Path]:
+    # Named after the chunk, so that what a crash leaves is gone the next time.
+    folder = context.scratch / f"download-{chunk.chunk_id}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gone_for_good(context: LoadContext, batch: Batch, api: BatchesApi) -> bool:
@@ -109,17 +110,23 @@ def _gone_for_good(context: LoadContext, batch: Batch, api: BatchesApi) -> bool:
     return status.archived
 
 
+@dataclass(frozen=True)
+class _Download:
+    raw: Path
+    parsed: Path
+    reading: Reading
+
+
 def _best_download(
     context: LoadContext,
-    connection: duckdb.DuckDBPyConnection,
     folder: LoadFolder,
     chunk: Chunk,
     batch: Batch,
     api: BatchesApi,
-    downloads: list[Path],
+    scratch: Path,
     summary: CollectSummary,
-) -> Defects | None:
-    """Leaves the most complete of a few downloads in the table `results`; None where there are none."""
+) -> _Download | None:
+    """The most complete of a few downloads; None where the API has no results any more."""
     if batch.results_gone:
         return None
     counts = {
@@ -128,12 +135,13 @@ def _best_download(
         "canceled": batch.canceled,
         "expired": batch.expired,
     }
-    best: tuple[Path, Defects] | None = None
+    best: _Download | None = None
     failure: UnreachableError | None = None
-    for path in downloads:
+    for n in range(DOWNLOADS):
         summary.downloads += 1
+        raw, parsed = scratch / f"{n}.jsonl", scratch / f"{n}.parquet"
         try:
-            if not api.download(batch.batch_id, path):
+            if not api.download(batch.batch_id, raw):
                 if _gone_for_good(context, batch, api):
                     return None
                 raise UnreachableError("The API does not hand the results out at the moment.")
@@ -141,52 +149,24 @@ def _best_download(
             # What came before a break is never taken for all there is: its rows would be paid twice.
             failure = error
             continue
-        defects = _read(connection, folder, chunk, path, counts)
-        if best is None or defects.harm < best[1].harm:
-            best = (path, defects)
-        if not defects:
+        reading = read_results(
+            raw,
+            folder.sent(chunk.chunk_id),
+            parsed,
+            token=chunk.token,
+            chunk_id=chunk.chunk_id,
+            counts=counts,
+        )
+        if best is None or reading.defects.harm < best.reading.defects.harm:
+            best = _Download(raw, parsed, reading)
+        if not reading.defects:
             break
     if best is None:
         raise PipelineError(
             f"The results of batch {batch.batch_id} could not be downloaded: {failure} "
             "They are kept by the API for 29 days; the next collect tries again."
         )
-    path, defects = best
-    if defects:
-        # Later downloads were read over it.
-        defects = _read(connection, folder, chunk, path, counts)
-    _keep_raw(folder, chunk, path)
-    return defects
-
-
-def _read(
-    connection: duckdb.DuckDBPyConnection,
-    folder: LoadFolder,
-    chunk: Chunk,
-    raw: Path,
-    counts: dict[str, int],
-) -> Defects:
-    readable = raw
-    if not is_utf8(raw):
-        readable = raw.with_suffix(".utf8")
-        with (
-            raw.open(encoding="utf-8", errors="replace", newline="") as source,
-            readable.open("w", encoding="utf-8", newline="") as target,
-        ):
-            while block := source.read(1 << 20):
-                target.write(block)
-    try:
-        return read_results(
-            connection,
-            readable,
-            folder.sent(chunk.chunk_id),
-            token=chunk.token,
-            chunk_id=chunk.chunk_id,
-            counts=counts,
-        )
-    finally:
-        if readable is not raw:
-            readable.unlink()
+    return best
 
 
 def _keep_raw(folder: LoadFolder, chunk: Chunk, raw: Path) -> None:
@@ -196,9 +176,3 @@ def _keep_raw(folder: LoadFolder, chunk: Chunk, raw: Path) -> None:
         temporary.open("wb") as target,
     ):
         zstandard.ZstdCompressor(level=3).copy_stream(source, target)
-
-
-def _write_results(connection: duckdb.DuckDBPyConnection, folder: LoadFolder, chunk: Chunk) -> None:
-    with replacing(folder.results(chunk.chunk_id)) as temporary:
-        literal = str(temporary).replace("'", "''")
-        connection.execute(f"COPY results TO '{literal}' (FORMAT parquet, COMPRESSION zstd)")

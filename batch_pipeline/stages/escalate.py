@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.states import derive_states
-from batch_pipeline.stages.submit import SendSummary, send_pending
+from batch_pipeline.stages.submit import SendSummary, send_due
 
 
 @dataclass
@@ -26,9 +25,8 @@ def escalate(
     on_batch: Callable[[SendSummary], None] = lambda _: None,
 ) -> EscalateSummary:
     """Sends whatever the verdicts ask for. Raises as `send_pending`."""
-    sent = send_pending(context, api, on_batch)
     with querying(context.scratch) as connection:
-        derive_states(connection, context, context.record())
+        sent = send_due(connection, context, api, on_batch)
         counts = dict(
             connection.execute(
                 "SELECT coalesce(disposition, 'open'), count(*) FROM states GROUP BY ALL"

@@ -152,6 +152,10 @@ def _check_answers(
         # A cast alone would round 3.7 to 4.
         double = f"TRY_CAST({column} AS DOUBLE)"
         converted = f"CASE WHEN {double} = trunc({double}) THEN {converted} END"
+    if field.items is not None and not field.items.nullable:
+        # An item that cannot be cast becomes null rather than making the whole list null.
+        whole = f"len(list_filter({converted}, lambda item: item IS NULL)) = 0"
+        converted = f"CASE WHEN {whole} THEN {converted} END"
     wrong = connection.execute(
         f"SELECT DISTINCT CAST({column} AS VARCHAR) FROM {GOLDEN_ROWS} "
         f"WHERE {column} IS NOT NULL AND {converted} IS NULL ORDER BY 1 LIMIT {_VALUES_SHOWN}"

@@ -42,23 +42,23 @@ def _decide(ledger: Ledger, record: Load) -> tuple[Action, str]:
     name = f"g{record.generation}"
     batches = ledger.batches(record)
     ready = [batch for batch in batches if batch.ready]
-    if ready:
-        return Action.COLLECT, f"{name}-{min(b.batch_id for b in ready)}-{len(ready)}"
-    if any(chunk.state is ChunkState.INTENT for chunk in ledger.chunks(record)):
-        return Action.UNRESOLVED, name
-    if any(batch.open for batch in batches):
-        # A wave that was cut off is completed before its batches end.
-        if record.phase is Phase.SENDING:
-            return Action.SUBMIT, f"{name}-{len(batches)}"
-        return Action.WAIT, name
-    if record.phase is Phase.SENDING:
-        return Action.SUBMIT, f"{name}-{len(batches)}"
-    if record.phase is Phase.WAITING:
-        # All is read back, but nobody has decided yet what comes next.
-        return Action.COLLECT, f"{name}-decide-{len(batches)}"
-    if record.promoted_at is not None:
-        return Action.PROMOTED, name
-    if record.gate == "hold":
-        return Action.HELD, name
     settled = record.settled_at.isoformat() if record.settled_at else ""
-    return Action.PUBLISH, f"{name}-{settled}"
+    unresolved = any(chunk.state is ChunkState.INTENT for chunk in ledger.chunks(record))
+    # In order: the first that holds decides.
+    steps = (
+        (
+            ready,
+            Action.COLLECT,
+            f"{name}-{min((b.batch_id for b in ready), default='')}-{len(ready)}",
+        ),
+        (unresolved, Action.UNRESOLVED, name),
+        # A wave that was cut off is completed before its batches end.
+        (record.phase is Phase.SENDING, Action.SUBMIT, f"{name}-{len(batches)}"),
+        (any(batch.open for batch in batches), Action.WAIT, name),
+        # All is read back, but nobody has decided yet what comes next.
+        (record.phase is Phase.WAITING, Action.COLLECT, f"{name}-decide-{len(batches)}"),
+        (record.promoted_at is not None, Action.PROMOTED, name),
+        (record.gate == "hold", Action.HELD, name),
+        (True, Action.PUBLISH, f"{name}-{settled}"),
+    )
+    return next((action, work) for holds, action, work in steps if holds)

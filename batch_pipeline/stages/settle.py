@@ -3,41 +3,39 @@
 Reading states back afterwards costs one small file instead of all results.
 """
 
+import duckdb
+
 from batch_pipeline.ledger import Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.states import derive_states
 
 
-def settle(context: LoadContext, record: Load) -> bool:
+def settle(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> bool:
     """Sets the load's phase by what is open, and returns whether nothing is.
 
-    Call it while holding the load, after all that was due has been sent.
+    Call it while holding the load, after all that was due has been sent, with the table `states` of
+    that moment.
     """
     if any(batch.collected_at is None for batch in context.ledger.batches(record)):
         return _set(context, record, Phase.WAITING)
-    if _open_rows(context, record):
+    if _open_rows(connection, context, record):
         return _set(context, record, Phase.WAITING)
     return _set(context, record, Phase.SETTLED)
 
 
-def _open_rows(context: LoadContext, record: Load) -> int:
+def _open_rows(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> int:
     """The number of rows without a disposition; where it is 0, writes dispositions.parquet."""
-    folder = context.folder(record)
-    with querying(context.scratch) as connection:
-        derive_states(connection, context, record)
-        (open_rows,) = connection.execute(
-            "SELECT count(*) FROM states WHERE disposition IS NULL"
-        ).fetchall()[0]
-        if not open_rows:
-            with replacing(folder.dispositions) as path:
-                connection.execute(
-                    "COPY (SELECT row, golden, key, disposition, disposition_reason AS reason, tier, "
-                    "top_tier, attempt, coalesce(sending, 0) AS attempts, chunk_id FROM states "
-                    "ORDER BY row) TO '" + str(path).replace("'", "''") + "' (FORMAT parquet)"
-                )
+    (open_rows,) = connection.execute(
+        "SELECT count(*) FROM states WHERE disposition IS NULL"
+    ).fetchall()[0]
+    if not open_rows:
+        with replacing(context.folder(record).dispositions) as path:
+            connection.execute(
+                "COPY (SELECT row, golden, key, disposition, disposition_reason AS reason, tier, "
+                "top_tier, attempt, coalesce(sending, 0) AS attempts, chunk_id FROM states "
+                "ORDER BY row) TO '" + str(path).replace("'", "''") + "' (FORMAT parquet)"
+            )
     return int(open_rows)
 
 

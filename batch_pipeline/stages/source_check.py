@@ -129,11 +129,13 @@ def _open_sql(
     assert spec.sql is not None
     if spec.database is not None:
         _attach(connection, spec.database, workload, load)
-    sql = _at_partition(workload, "source.sql", spec.sql, load).strip().rstrip(";")
+    sql = _at_partition(workload, "source.sql", spec.sql, load)
     try:
+        statements = connection.extract_statements(sql)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise ConfigurationError("source.sql must be one SELECT statement.")
         connection.execute("SET file_search_path = ?", [str(workload.folder.resolve())])
-        # The line break ends a comment that the query may end with.
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS SELECT * FROM ({sql}\n)")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {SOURCE} AS {sql}")
         described = connection.execute(f"DESCRIBE {SOURCE}").fetchall()
     except duckdb.Error as error:
         raise ConfigurationError(f"source.sql does not run: {_sql_problem(error)}.") from None

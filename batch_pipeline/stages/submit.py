@@ -93,27 +93,38 @@ def send_pending(
         PipelineError: an intent is unresolved, the API refused, or the workload changed meanwhile.
             What was sent before stays recorded; calling again continues.
     """
+    with querying(context.scratch) as connection:
+        return send_due(connection, context, api, on_batch)
+
+
+def send_due(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    api: Callable[[], BatchesApi],
+    on_batch: Callable[[SendSummary], None],
+) -> SendSummary:
+    """As `send_pending`; leaves the table `states` on the connection, as it is when all was sent."""
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         summary = SendSummary()
         _stop_at_unresolved(context, record)
         _remove_leftovers(context, record)
-        with querying(context.scratch) as connection:
+        derive_states(connection, context, record)
+        due = dict(
+            connection.execute(
+                "SELECT next_tier, count(*) FROM states WHERE next_tier IS NOT NULL "
+                "GROUP BY ALL ORDER BY 1"
+            ).fetchall()
+        )
+        if due:
+            _stop_at_change(context, record)
+            wave = _wave(context, record)
+            context.ledger.set_phase(record, Phase.SENDING)
+            client = api()
+            for tier in due:
+                _send_tier(context, record, connection, wave, tier, client, summary, on_batch)
             derive_states(connection, context, record)
-            due = dict(
-                connection.execute(
-                    "SELECT next_tier, count(*) FROM states WHERE next_tier IS NOT NULL "
-                    "GROUP BY ALL ORDER BY 1"
-                ).fetchall()
-            )
-            if due:
-                _stop_at_change(context, record)
-                wave = _wave(context, record)
-                context.ledger.set_phase(record, Phase.SENDING)
-                client = api()
-                for tier in due:
-                    _send_tier(context, record, connection, wave, tier, client, summary, on_batch)
-        settle(context, record)
+        settle(connection, context, record)
         return summary
 
 

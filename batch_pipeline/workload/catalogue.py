@@ -131,8 +131,9 @@ def _spec(document: Document) -> WorkloadSpec:
         try:
             read_field(name, schema)
         except ConfigurationError as error:
-            where = document.at(["attributes", "output", name])
-            raise ConfigurationError(f"{where}: {error}") from None
+            # Its sentences begin with the place, as in output.label.type.
+            place = str(error).partition(":")[0].split(".")
+            raise ConfigurationError(f"{document.at(['attributes', *place])}: {error}") from None
     return spec
 
 
@@ -157,7 +158,8 @@ def _problem(error: ErrorDetails) -> str:
         return "is missing"
     if "[key]" in error["loc"]:
         return (
-            "a name must be text; put it in quotes (YAML reads yes, no, on, off as true or false)"
+            f"the name {error['input']!r} is not text; put it in quotes (YAML reads yes, no, on and off as "
+            "true or false)"
         )
     message = error["msg"].removeprefix("Value error, ")
     return message.replace("Input should", "must").replace("List should", "must").rstrip(".")

@@ -112,8 +112,8 @@ def _kind(path: Path, kind: str | None, field: str) -> str:
     found = kind or FORMATS.get(path.suffix.lower())
     if found is None:
         raise ConfigurationError(
-            f"{field}: the ending {path.suffix!r} of {path.name} says nothing of its format; "
-            "give it one of .csv, .parquet, .ndjson and .jsonl, or add format: to the source."
+            f"{field}: {path} has the ending {path.suffix!r}, which says nothing of its format; give it one of "
+            f"{', '.join(FORMATS)} (a source may say format: instead)."
         )
     if path.stat().st_size == 0:
         raise ConfigurationError(f"{field}: {path} is empty; it must hold at least one row.")
@@ -234,7 +234,8 @@ def _csv_problem(text: str) -> str:
     found = re.match(r".*?CSV Error on Line: (\d+)", text)
     line = f"line {found[1]}" if found else "a line"
     if counts := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text):
-        return f"{line} has {counts[2]} fields and the header {counts[1]}"
+        many = f"{counts[2]} field{'' if counts[2] == '1' else 's'}"
+        return f"{line} has {many} and the header {counts[1]}"
     if "Invalid unicode" in text:
         return f"{line} is not UTF-8 text; save the file as UTF-8"
     if "Maximum line size" in text:

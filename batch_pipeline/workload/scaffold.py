@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import duckdb
 from jinja2 import TemplateError
 
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.rows.query import quoted
+from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.workload.data_file import DataFile, listed, literal, open_data_file
 from batch_pipeline.workload.prompt import Prompt
 from batch_pipeline.workload.scaffold_text import declaration_text, system_text
@@ -60,7 +61,7 @@ def scaffold(
     folder = workloads / name
     if folder.exists():
         raise ConfigurationError(f"{folder} exists already; remove it, or choose another name.")
-    with duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:
         wanted = [key, text, *([labels] if labels else [])]
         file = open_data_file(connection, _DATA, data, field="--from", wanted=wanted)
         _require(file, "--key", key)
@@ -153,6 +154,8 @@ def _labels(connection: duckdb.DuckDBPyConnection, file: DataFile, labels: str |
         )
     if not found:
         raise ConfigurationError(f"--labels: {where} holds no label.")
+    if len(found) == 1:
+        raise ConfigurationError(f"--labels: {where} holds one label only, which leaves no choice.")
     if len(found) > MOST_LABELS:
         raise ConfigurationError(
             f"--labels: {where} holds more than {MOST_LABELS} different labels; leave --labels out to ask "

@@ -44,7 +44,10 @@ class DagsterProcesses:
         module = {"module_name": "batch_pipeline.definitions", "location_name": LOCATION}
         workspace.write_text(yaml.safe_dump({"load_from": [{"python_module": module}]}))
         web = ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port)]
-        for command in ([*web, "-w", str(workspace)], ["dagster-daemon", "run", "-w", str(workspace)]):
+        for command in (
+            [*web, "-w", str(workspace)],
+            ["dagster-daemon", "run", "-w", str(workspace)],
+        ):
             with (self._home / f"{command[0]}.log").open("wb") as log:
                 self._processes.append(
                     subprocess.Popen(
@@ -130,7 +133,9 @@ class DagsterProcesses:
 
     def _answers(self) -> bool:
         try:
-            answer = self.query("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
+            answer = self.query(
+                "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+            )
         except OSError:
             return False
         return bool(answer["repositoriesOrError"].get("nodes"))

@@ -40,7 +40,9 @@ def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion(
             240,
         )
     account = account_of(simulator)
-    batches = [b for day in (DAY, *BACKFILL) for b in made.ledger.batches(_record(made.ledger, day))]
+    batches = [
+        b for day in (DAY, *BACKFILL) for b in made.ledger.batches(_record(made.ledger, day))
+    ]
     assert {b["id"] for b in account["batches"]} == {b.batch_id for b in batches}
     assert [_record(made.ledger, day).promoted_rows for day in (DAY, *BACKFILL)] == [12, 12, 12, 12]
 

@@ -1,5 +1,10 @@
 """What Dagster is told: the whole graph as a snapshot, so that no change to it goes unseen."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,7 +30,8 @@ def test_all_definitions(definitions: dg.Definitions, snapshot: SnapshotAssertio
     graph = repository.asset_graph
     described: dict[str, Any] = {
         "assets": {
-            key.to_user_string(): _asset(graph.get(key)) for key in sorted(graph.get_all_asset_keys())
+            key.to_user_string(): _asset(graph.get(key))
+            for key in sorted(graph.get_all_asset_keys())
         },
         "checks": {
             key.to_user_string(): {
@@ -35,9 +41,7 @@ def test_all_definitions(definitions: dg.Definitions, snapshot: SnapshotAssertio
             for key in sorted(graph.asset_check_keys, key=str)
         },
         "jobs": {
-            job.name: sorted(
-                key.to_user_string() for key in job.asset_layer.executable_asset_keys
-            )
+            job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
             for job in repository.get_all_jobs()
             if not job.name.startswith("__")
         },
@@ -89,4 +93,26 @@ def _asset(node: Any) -> dict[str, Any]:
         "owners": list(node.owners),
         "partitions": type(node.partitions_def).__name__,
         "pools": sorted(node.pools or ()),
+    }
+
+
+def test_dagsters_own_tools_accept_the_project() -> None:
+    """Its validator with the project's workspace.yaml, and `dg` with its pyproject.toml."""
+    environment = {**os.environ, "DG_CLI_TELEMETRY_ENABLED": "false"}
+    for command in (["dagster", "definitions", "validate"], ["dg", "list", "defs", "--json"]):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            cwd=project_root(),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout[done.stdout.index("{") :])
+    assert len(listed["assets"]) == 7
+    assert {job["name"] for job in listed["jobs"]} == {
+        "support_tickets__submit",
+        "support_tickets__collect",
+        "support_tickets__publish",
     }

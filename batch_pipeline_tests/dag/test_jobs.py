@@ -30,7 +30,9 @@ class Dagster:
         """Launches assets alone, with the checks that hang on them."""
         keys = [asset_key(self.name, step) for step in steps]
         return self._run(
-            self.definitions.resolve_implicit_global_asset_job_def(), asset_selection=keys, **options
+            self.definitions.resolve_implicit_global_asset_job_def(),
+            asset_selection=keys,
+            **options,
         )
 
     def _run(self, job: dg.JobDefinition, **options: Any) -> dg.ExecuteInProcessResult:
@@ -58,7 +60,11 @@ def dagster(night: Callable[..., Night]) -> Iterator[Callable[..., Dagster]]:
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> list[str]:
-    return [event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key]
+    return [
+        event.asset_key.path[-1]
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    ]
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
@@ -176,7 +182,9 @@ def test_open_rows_are_not_promoted(
 def test_failing_answers_show_on_the_contract_check_with_example_keys(
     simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
 ) -> None:
-    simulate(rows=[{"contains": "number 3 ", "model": "claude-haiku-4-5", "fault": "unknown_label"}])
+    simulate(
+        rows=[{"contains": "number 3 ", "model": "claude-haiku-4-5", "fault": "unknown_label"}]
+    )
     team = dagster()
     team.job("submit")
     team.night.wait()
@@ -272,4 +280,4 @@ def test_resending_is_explicit_and_pays_again(
     card = measure_load(team.night.context)
     assert card.promoted_rows == 12
     assert card.requests == 17
-    assert DAY == card.load
+    assert card.load == DAY

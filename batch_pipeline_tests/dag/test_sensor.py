@@ -23,12 +23,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def tick(
-    night: Night, instance: dg.DagsterInstance, cursor: str | None = None
-) -> Any:
+def tick(night: Night, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
     repository = build_definitions(night.context.workload).get_repository_def()
     context = dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository)
-    return repository.get_sensor_def(sensor_name(night.context.workload.name)).evaluate_tick(context)
+    return repository.get_sensor_def(sensor_name(night.context.workload.name)).evaluate_tick(
+        context
+    )
 
 
 def test_without_a_load_there_is_nothing_to_do_and_nothing_is_written(
@@ -154,7 +154,8 @@ def test_the_schedule_sends_the_day_before() -> None:
     repository = build_definitions(workload).get_repository_def()
     data = repository.get_schedule_def("support_tickets__nightly").evaluate_tick(
         dg.build_schedule_context(
-            scheduled_execution_time=datetime(2026, 11, 22, 2, tzinfo=UTC), repository_def=repository
+            scheduled_execution_time=datetime(2026, 11, 22, 2, tzinfo=UTC),
+            repository_def=repository,
         )
     )
     assert [request.partition_key for request in data.run_requests or []] == ["2026-11-21"]

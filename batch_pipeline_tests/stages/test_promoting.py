@@ -128,8 +128,7 @@ def test_an_old_pass_does_not_let_new_rows_through(simulate: Simulate, night: Ma
         ("dispositions", "SELECT * FROM old WHERE row <> (SELECT min(row) FROM old WHERE NOT golden)"),
         (
             "dispositions",
-            "SELECT * REPLACE (CASE WHEN row = (SELECT min(row) FROM old WHERE NOT golden) "
-            "THEN NULL ELSE disposition END AS disposition) FROM old",
+            "SELECT * REPLACE (nullif(disposition, 'validated') AS disposition) FROM old",
         ),
         (
             "dispositions",

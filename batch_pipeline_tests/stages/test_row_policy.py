@@ -6,6 +6,7 @@ A night costs a second, so all faults of a table ride in one: the n-th row meets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_a_stormy_night_sends_each_row_just_as_often_as_the_policy_says(
         steps = sent[key]
         assert end.attempts == len(steps)
         assert steps[0] == (0, 1)
-        for (tier, attempt), after in zip(steps, steps[1:], strict=False):
+        for (tier, attempt), after in pairwise(steps):
             assert after in ((tier, attempt + 1), (tier + 1, 1))
         if end.disposition == "human_review":
             assert steps[-1][0] == 2

@@ -296,8 +296,8 @@ def test_what_was_sent_before_a_lost_answer_is_still_read_back(
         b"{}",
         b'{"id":"msgbatch_1","request_counts":{"processing":null}}',
         b'{"id":"msgbatch_1","request_counts":null}',
-        b'{"id":"msgbatch_1","processing_status":"in_progress","created_at":"soon",'
-        b'"request_counts":{"processing":2,"succeeded":0,"errored":0,"canceled":0,"expired":0}}',
+        b'{"id":"msgbatch_1","processing_status":"in_progress","created_at":"soon","request_counts":'
+        + b'{"processing":2,"succeeded":0,"errored":0,"canceled":0,"expired":0}}',
         b'{"id":7,"processing_status":"in_progress","request_counts":{"processing":"many"}}',
     ],
 )

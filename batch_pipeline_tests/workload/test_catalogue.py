@@ -78,8 +78,8 @@ def test_braces_mean_what_the_yaml_says(workloads: Path) -> None:
         (("name: questions", "name: My questions"), ", line 3: name: 'My questions' is not a workload's name"),
         (("path: source.csv, ", ""), ", line 4: source: give either `path` or `sql`"),
         (('"{{ text }}"', "{{ text }}"), ", line 6: not valid YAML: text that begins with a brace must be in quotes"),
-        (("type: string", "type: text"), ", line 8: output.label.type: text is not supported"),
-        (("enum: [a, b]", "enum: [a, yes]"), ", line 8: output.label.enum: True is not of type string"),
+        (("type: string", "type: text"), ", line 9: output.label.type: text is not supported"),
+        (("enum: [a, b]", "enum: [a, yes]"), ", line 10: output.label.enum: True is not of type string"),
         (("    label:", "    no:"), ", line 8: output: the name False is not text; put it in quotes"),
         (("      enum", "      type: integer\n      enum"), ", line 10: 'type' is given twice, first in line 9"),
         (("  tiers:", "  output: {}\n  tiers:"), ", line 11: 'output' is given twice, first in line 7"),
@@ -127,7 +127,9 @@ def test_a_name_declared_twice_is_refused_with_both_places(workloads: Path) -> N
 
 def test_a_broken_neighbour_keeps_no_workload_from_running(workloads: Path) -> None:
     write(workloads, "questions")
-    broken = write(workloads, "broken", "type: batch_pipeline.BatchWorkload\nattributes: {name: x}\n")
+    broken = write(
+        workloads, "broken", "type: batch_pipeline.BatchWorkload\nattributes: {name: x}\n"
+    )
 
     assert find().name == "questions"
     with pytest.raises(ConfigurationError, match=f"{broken} cannot be read"):

@@ -110,7 +110,7 @@ def test_a_template_that_cannot_be_used_is_refused(user: str, said: str) -> None
 def test_a_template_reaches_nothing_but_the_row(user: str) -> None:
     loaded = prompt(user)
     with pytest.raises(Exception, match=r"unsafe|undefined|__class__|lipsum|__globals__"):
-        print(loaded.render({"text": "a"}))
+        loaded.render({"text": "a"})
 
 
 def test_files_beside_the_declaration_hold_the_texts(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
                 yield from sections(part)
 
 
-@pytest.mark.parametrize("section", list(sections(WorkloadSpec)), ids=lambda section: section.__name__)
+@pytest.mark.parametrize(
+    "section", list(sections(WorkloadSpec)), ids=lambda section: section.__name__
+)
 def test_every_option_is_described_for_the_documentation_tab(section: type[BaseModel]) -> None:
     undescribed = [name for name, field in section.model_fields.items() if not field.description]
     assert undescribed == []

@@ -1,0 +1,117 @@
+"""golden_score and promoted_rows: the measures, the gate, and what it lets through."""
+
+import dagster as dg
+
+from batch_pipeline.dag.asset_face import AssetFace, Results
+from batch_pipeline.dag.failures import stage_errors
+from batch_pipeline.dag.metadata import (
+    answer_columns,
+    numbers,
+    reasons_table,
+    schema,
+    scorecard_numbers,
+)
+from batch_pipeline.dag.naming import WAREHOUSE_POOL
+from batch_pipeline.report import write_report
+from batch_pipeline.stages.grade import grade
+from batch_pipeline.stages.promote import promote
+from batch_pipeline.stages.scorecard import measure_load
+
+
+class PromoteConfig(dg.Config):
+    """A person's way past a closed gate."""
+
+    override_reason: str | None = None  # why this load may go out all the same; recorded and shown
+
+
+def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
+    """What the publish job materialises."""
+
+    @dg.asset(
+        **face.of(
+            "golden_score",
+            ["escalated_rows"],
+            {"duckdb"},
+            schema(
+                ("key", "varchar", "Key of the golden row."),
+                ("tier", "integer", "The tier that answered last."),
+                ("disposition", "varchar", "Its final state."),
+                ("correct", "boolean", "Whether the final answer matches what is known."),
+            ),
+        ),
+        output_required=False,
+        pool=WAREHOUSE_POOL,
+        description="The measures of the finished load, the golden score among them, written to the "
+        "metrics; and the gate's decision. Yields nothing while rows are open.",
+    )
+    def golden_score(context: dg.AssetExecutionContext) -> Results:
+        with stage_errors():
+            load = face.load_of(context)
+            if not measure_load(load).settled:
+                context.log.info("Rows are still open; the sensor grades the load when none is.")
+                return
+            card = grade(load)
+            report = write_report(load.settings.state, card)
+        assert card.gate is not None
+        context.log.info(card.gate.sentence)
+        yield dg.MaterializeResult(
+            metadata={
+                **scorecard_numbers(card),
+                "gate": dg.MetadataValue.text(card.gate.sentence),
+                "report": dg.MetadataValue.path(report),
+                "dispositions": reasons_table(card.reasons, "disposition"),
+                "dagster/table_name": dg.MetadataValue.text("metrics.measures"),
+            }
+        )
+
+    @dg.asset(
+        **face.of(
+            "promoted_rows",
+            ["golden_score"],
+            {"duckdb"},
+            {
+                **schema(
+                    (face.workload.spec.source.key, "varchar", "The source's key."),
+                    *answer_columns(face.workload),
+                    ("_tier", "integer", "The tier that gave the answer."),
+                    ("_model", "varchar", "The model that gave the answer."),
+                    ("_batch_id", "varchar", "The batch it came in."),
+                    ("_load", "varchar", "The load that promoted it."),
+                ),
+                "dagster/table_name": f"promoted.{face.workload.name}",
+            },
+        ),
+        pool=WAREHOUSE_POOL,
+        description="Validated rows in the system of record, with provenance. Asks the gate itself, "
+        "however it is launched; launching it again changes nothing.",
+    )
+    def promoted_rows(context: dg.AssetExecutionContext, config: PromoteConfig) -> Results:
+        with stage_errors():
+            load = face.load_of(context)
+            done = promote(
+                load,
+                override_reason=config.override_reason,
+                requested_by=f"run {context.run.run_id}",
+            )
+            report = write_report(load.settings.state, measure_load(load))
+        promotion = done.promotion
+        yield dg.MaterializeResult(
+            metadata={
+                **numbers(
+                    promoted_rows=promotion.rows,
+                    written=promotion.written,
+                    removed=promotion.removed,
+                    superseded=promotion.superseded,
+                ),
+                "dagster/partition_row_count": dg.MetadataValue.int(promotion.rows),
+                "dagster/table_name": dg.MetadataValue.text(promotion.table),
+                "report": dg.MetadataValue.path(report),
+                **(
+                    {"override_reason": dg.MetadataValue.text(done.override_reason)}
+                    if done.override_reason
+                    else {}
+                ),
+            }
+        )
+
+    return [golden_score, promoted_rows]

@@ -1,0 +1,84 @@
+"""source_rows and batch_submission. Each calls one stage and shows what it did; none passes row data on."""
+
+import dagster as dg
+
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.dag.asset_face import AssetFace, Results
+from batch_pipeline.dag.failures import stage_errors
+from batch_pipeline.dag.metadata import columns, numbers, schema
+from batch_pipeline.stages.source import read_source
+from batch_pipeline.stages.submit import send_pending
+
+
+class SourceConfig(dg.Config):
+    """How source_rows treats a load that was begun before."""
+
+    resend: bool = False  # read the source anew and send every row again; it is paid again
+
+
+def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
+    """What the submit job materialises."""
+
+    @dg.asset(
+        **face.of("source_rows", [], {"duckdb", "parquet"}),
+        description="The load's rows as they were read, golden rows woven in. Read once and kept: a load "
+        "whose sending began sees the same rows for ever, unless it is launched with `resend`.",
+    )
+    def source_rows(context: dg.AssetExecutionContext, config: SourceConfig) -> Results:
+        with stage_errors():
+            read = read_source(
+                face.load_of(context), resend=config.resend, requested_by=context.run.run_id
+            )
+        yield dg.MaterializeResult(
+            metadata={
+                **numbers(
+                    source_rows=read.source_rows,
+                    golden_rows=read.golden_rows,
+                    generation=read.generation,
+                ),
+                "dagster/partition_row_count": dg.MetadataValue.int(read.source_rows),
+                "read_now": dg.MetadataValue.bool(read.read_now),
+                **columns(read.columns),
+            }
+        )
+
+    @dg.asset(
+        **face.of(
+            "batch_submission",
+            ["source_rows"],
+            {"claude", "sqlite"},
+            schema(
+                ("row", "bigint", "Position in the load's source file, and end of the custom_id."),
+                ("tier", "integer", "Index of the tier it was sent to."),
+                ("attempt", "integer", "How often it was sent to this tier, this time included."),
+                ("sending", "integer", "How often it was sent at all, this time included."),
+                ("chunk_id", "varchar", "The request body it went out in."),
+            ),
+        ),
+        description="Rows sent to the Message Batches API, each once: body on disk, intent in the ledger, "
+        "one POST. Materialising again sends only what was never sent. Open batches appear as "
+        "observations while they run.",
+    )
+    def batch_submission(context: dg.AssetExecutionContext) -> Results:
+        with stage_errors():
+            load = face.load_of(context)
+            sent = send_pending(
+                load,
+                BatchesApi,
+                lambda s: context.log.info("%d batches, %d requests sent", s.batches, s.requests),
+            )
+            record = load.record()
+            batches = load.ledger.batches(record)
+        yield dg.MaterializeResult(
+            metadata={
+                **numbers(
+                    batches_sent_now=sent.batches,
+                    requests_sent_now=sent.requests,
+                    unsendable_rows=sent.unsendable,
+                    batches=len(batches),
+                ),
+                "batch_ids": dg.MetadataValue.json([batch.batch_id for batch in batches][:100]),
+            }
+        )
+
+    return [source_rows, batch_submission]

@@ -1,0 +1,221 @@
+"""The ledger: small facts that must survive, committed one transition at a time."""
+
+import multiprocessing
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger import Chunk, ChunkState, Ledger, Load
+from batch_pipeline.ledger.records import Phase
+
+DAY = "2026-11-20"
+MOMENT = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+
+
+def begun(ledger: Ledger, generation: int = 1, day: str = DAY, by: str | None = None) -> Load:
+    ledger.record_load(
+        "w",
+        day,
+        generation=generation,
+        fingerprint="f",
+        source_rows=10,
+        golden_rows=2,
+        requested_by=by,
+    )
+    record = ledger.load("w", day)
+    assert record is not None
+    return record
+
+
+def chunk(record: Load, name: str = "c1") -> Chunk:
+    return Chunk(
+        chunk_id=name,
+        workload=record.workload,
+        load=record.load,
+        generation=record.generation,
+        wave=1,
+        tier=0,
+        model="m",
+        token=f"t{name}",
+        requests=12,
+        bytes=1000,
+        sha256="s",
+        state=ChunkState.INTENT,
+        intended_at=MOMENT,
+        closed_at=None,
+        note=None,
+    )
+
+
+def submit(ledger: Ledger, name: str, batch_id: str) -> None:
+    ledger.record_submitted(
+        name,
+        batch_id=batch_id,
+        request_id="r",
+        api="http://127.0.0.1",
+        status="in_progress",
+        created_at=MOMENT,
+        expires_at=None,
+    )
+
+
+def test_looking_for_a_ledger_makes_none(tmp_path: Path) -> None:
+    assert Ledger.existing(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_load_is_what_was_recorded_last_of_its_latest_generation(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    begun(ledger)
+    begun(ledger, generation=2)
+    record = Ledger(tmp_path).load("w", DAY)
+    assert record is not None
+    assert (record.generation, record.phase, record.source_rows) == (2, Phase.SENDING, 10)
+    assert ledger.load("w", "2026-11-19") is None
+    assert ledger.load("v", DAY) is None
+
+
+def test_reading_a_source_again_keeps_who_asked_for_the_generation(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    begun(ledger, generation=2, by="run 1")
+    assert begun(ledger, generation=2).requested_by == "run 1"
+
+
+def test_an_intent_is_on_disk_before_anything_else_happens(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record_intent(chunk(begun(ledger)))
+    # A connection that shares nothing with ours.
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        assert other.execute("SELECT chunk_id, state, requests FROM chunks").fetchall() == [
+            ("c1", "intent", 12)
+        ]
+
+
+def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
+    with Ledger(tmp_path)._engine.connect() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous")
+        ]
+    assert settings == ["wal", 2]
+
+
+def test_a_chunk_that_was_accepted_has_its_batch_or_nothing_changes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    for name in ("c1", "c2"):
+        ledger.record_intent(chunk(record, name))
+    submit(ledger, "c1", "b1")
+    with pytest.raises(IntegrityError):
+        submit(ledger, "c2", "b1")
+    assert {c.chunk_id: c.state for c in ledger.chunks(record)} == {
+        "c1": ChunkState.SUBMITTED,
+        "c2": ChunkState.INTENT,
+    }
+    assert [(b.batch_id, b.chunk_id) for b in ledger.batches(record)] == [("b1", "c1")]
+
+
+def test_a_token_is_never_used_twice(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    with pytest.raises(IntegrityError):
+        ledger.record_intent(replace(chunk(record, "c2"), token="tc1"))
+
+
+def test_a_generation_sees_its_own_chunks_and_batches_only(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    first = begun(ledger)
+    ledger.record_intent(chunk(first))
+    submit(ledger, "c1", "b1")
+    second = begun(ledger, generation=2)
+    assert ledger.chunks(second) == []
+    assert ledger.batches(second) == []
+    assert len(ledger.batches(first)) == 1
+
+
+def test_times_come_back_in_utc_whatever_zone_they_had(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    elsewhere = MOMENT.astimezone(timezone(timedelta(hours=9)))
+    ledger.record_intent(replace(chunk(record), intended_at=elsewhere))
+    [found] = ledger.chunks(record)
+    assert found.intended_at == MOMENT
+    assert found.intended_at.utcoffset() == timedelta(0)
+
+
+def test_a_load_that_opens_again_forgets_its_old_decision(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.set_phase(record, Phase.SETTLED)
+    ledger.record_gate(record, promote=False, fingerprint="f1")
+    ledger.set_phase(record, Phase.WAITING)
+    found = ledger.load("w", DAY)
+    assert found is not None
+    assert (found.gate, found.gate_fingerprint, found.settled_at) == (None, None, None)
+
+
+def test_unfinished_loads_are_the_ones_neither_promoted_nor_held(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    days = [f"2026-11-{day}" for day in (10, 11, 12, 13)]
+    open_, held, promoted, resent = (begun(ledger, day=day) for day in days)
+    ledger.record_gate(held, promote=False, fingerprint="f")
+    ledger.record_promotion(promoted, rows=10, fingerprint="f")
+    ledger.record_promotion(resent, rows=10, fingerprint="f")
+    begun(ledger, generation=2, day=resent.load)
+    assert [(r.load, r.generation) for r in ledger.unfinished_loads("w")] == [
+        (open_.load, 1),
+        (resent.load, 2),
+    ]
+    assert ledger.newest_load("w") == days[3]
+
+
+def test_the_first_reason_given_for_an_override_stands(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    for reason in ("first", "second"):
+        ledger.record_override(record, fingerprint="f", reason=reason, requested_by="kim")
+    found = ledger.override("w", DAY, "f")
+    assert found is not None
+    assert found.reason == "first"
+    assert ledger.override("w", DAY, "g") is None
+
+
+def test_a_load_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with ledger.hold("w", DAY):
+        with (
+            pytest.raises(PipelineError, match="Another process is working on w 2026-11-20"),
+            Ledger(tmp_path).hold("w", DAY, wait_seconds=0.05),
+        ):
+            pass
+        with Ledger(tmp_path).hold("w", "2026-11-19", wait_seconds=0.05):
+            pass
+    with Ledger(tmp_path).hold("w", DAY, wait_seconds=0.05):
+        pass
+
+
+def _open_new(state: Path, start: "multiprocessing.synchronize.Barrier") -> None:
+    start.wait()
+    ledger = Ledger(state)
+    ledger.load("w", DAY)
+
+
+def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    for round_ in range(2):
+        start = context.Barrier(4)
+        openers = [
+            context.Process(target=_open_new, args=(tmp_path / str(round_), start))
+            for _ in range(4)
+        ]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+        assert [opener.exitcode for opener in openers] == [0] * 4
