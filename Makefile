@@ -26,7 +26,7 @@ ui: install
 	@$(BIN)/batch-pipeline ui
 
 test: install lint
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install
 	@$(BIN)/ruff check .

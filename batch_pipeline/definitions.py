@@ -32,6 +32,12 @@ def defs() -> dg.Definitions:
     """Loads `defs/` as a Dagster project does, then the extra folder. One bad file fails all: say which."""
     from batch_pipeline.dag.build import EXECUTOR, build_definitions
 
+    # Read by us first: our sentences name file, line and field, and see a key that is given twice.
+    shipped_names = {
+        spec.name
+        for path in declaration_files(SHIPPED_WORKLOADS)
+        for spec in read_declarations(path)
+    }
     shipped = (
         dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
         if (Path(__file__).parent.parent / "pyproject.toml").is_file()
@@ -39,11 +45,6 @@ def defs() -> dg.Definitions:
     )
     extra = _extra_workloads()
     names = [workload.name for workload in extra]
-    shipped_names = {
-        spec.name
-        for path in declaration_files(SHIPPED_WORKLOADS)
-        for spec in read_declarations(path)
-    }
     if twice := {name for name in names if names.count(name) > 1 or name in shipped_names}:
         raise ConfigurationError(f"The workload {min(twice)!r} is declared twice; rename one.")
     return dg.Definitions.merge(

@@ -14,7 +14,7 @@ import yaml
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import Settings
-from batch_pipeline.simulator import Scenario, Simulator
+from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.escalate import escalate

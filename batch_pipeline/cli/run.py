@@ -1,11 +1,13 @@
 """`run`: one load, with the same Dagster jobs that the sensor launches, until it is promoted or held."""
 
+import math
 import sys
 
 import click
 
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
 from batch_pipeline.cli.show import show
+from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.stages.next_step import Action, next_step
 from batch_pipeline.stages.scorecard import measure_load
 
@@ -34,6 +36,8 @@ def run(
     """
     from batch_pipeline.cli.preflight import preflight
 
+    if max_wait is not None and math.isnan(max_wait):
+        raise ConfigurationError("--max-wait nan is no number of seconds; give one, 0 or more.")
     context = preflight(workload, load, resend=resend)
     step = next_step(context.ledger, context.workload.name, context.load)
     if step.action is Action.PROMOTED and not resend:

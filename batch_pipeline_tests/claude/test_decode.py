@@ -21,7 +21,12 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.raw, self.sent, self.parsed = (folder / name for name in ("raw", "sent", "parsed"))
-        sent = {"row": range(ROWS), "tier": [1] * ROWS, "attempt": [2] * ROWS, "sending": [3] * ROWS}
+        sent = {
+            "row": range(ROWS),
+            "tier": [1] * ROWS,
+            "attempt": [2] * ROWS,
+            "sending": [3] * ROWS,
+        }
         pq.write_table(pa.table(sent), self.sent)
 
     def read(self, raw: bytes, counts: dict[str, int] | None = None) -> Defects:
@@ -83,7 +88,10 @@ def test_a_byte_order_mark_is_no_defect(results: Results) -> None:
 def test_separators_of_unicode_do_not_end_a_line(results: Results) -> None:
     text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
     content = [{"type": "text", "text": text}]
-    message = {"custom_id": f"{TOKEN}-0", "result": {"type": "succeeded", "message": {"content": content}}}
+    message = {
+        "custom_id": f"{TOKEN}-0",
+        "result": {"type": "succeeded", "message": {"content": content}},
+    }
     raw = json.dumps(message, ensure_ascii=False).encode()
     assert not results.read(joined(raw, *answers()[1:]))
     assert results.column("answer")[0] == text

@@ -44,9 +44,7 @@ def test_any_text_comes_through_as_it_is(user: str, system: str) -> None:
 
 
 @given(texts=st.lists(TEXT, max_size=5))
-def test_the_body_knows_its_size_and_digest(
-    tmp_path_factory: Any, texts: list[str]
-) -> None:
+def test_the_body_knows_its_size_and_digest(tmp_path_factory: Any, texts: list[str]) -> None:
     path: Path = tmp_path_factory.mktemp("body") / "body.json"
     made = template()
     body = write(path, [made.request(f"t-{n}", text) for n, text in enumerate(texts)])
@@ -71,7 +69,9 @@ def test_an_optional_parameter_is_sent_only_when_declared() -> None:
     assert set(bare) == {"model", "max_tokens", "output_config", "messages"}
     assert set(bare["output_config"]) == {"format"}
     full = json.loads(
-        template(system="s", cache="1h", effort="low", thinking={"type": "adaptive"}).request("t", "x")
+        template(system="s", cache="1h", effort="low", thinking={"type": "adaptive"}).request(
+            "t", "x"
+        )
     )["params"]
     assert full["thinking"] == {"type": "adaptive"}
     assert full["output_config"]["effort"] == "low"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline.dag.instance import dagster_home
+from batch_pipeline.dag.instance import dagster_home, open_instance
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.settings import Settings
 from batch_pipeline.simulator import Simulator
@@ -29,6 +29,8 @@ def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion(
     monkeypatch.setenv("BATCH_PIPELINE_WORKLOADS", str(made.folder.parent))
     monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "2")
     settings = Settings.from_environment()
+    # Both processes would create the instance's tables at once, which SQLite does not take kindly.
+    open_instance(settings).dispose()
     with DagsterProcesses(dagster_home(settings)) as dagster:
         dagster.launch("questions__submit", DAY)
         dagster.wait_for(lambda: _promoted(made.ledger, DAY), "the load to be promoted", 180)

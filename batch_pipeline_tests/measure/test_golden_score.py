@@ -95,9 +95,7 @@ def grade(answer: str, expected: str, match: list[str]) -> bool:
     return score.correct == 1
 
 
-ANSWER = (
-    "{'label': 'a', 'urgency': 3::BIGINT, 'share': 0.5::DOUBLE, 'urgent': true, 'note': NULL::VARCHAR}"
-)
+ANSWER = "{'label': 'a', 'urgency': 3::BIGINT, 'share': 0.5::DOUBLE, 'urgent': true, 'note': NULL::VARCHAR}"
 
 
 @pytest.mark.parametrize(

@@ -383,9 +383,7 @@ def test_a_batch_that_somebody_canceled_is_read_back_like_any_other(
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 529])
-def test_a_poll_that_fails_loses_nothing(
-    simulate: Simulate, night: MakeNight, status: int
-) -> None:
+def test_a_poll_that_fails_loses_nothing(simulate: Simulate, night: MakeNight, status: int) -> None:
     simulator = simulate(
         calls=[{"on": ["list", "retrieve"], "first": 2, "fault": "status", "status": status}]
     )

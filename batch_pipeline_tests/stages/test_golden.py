@@ -39,9 +39,7 @@ def test_every_batch_carries_its_share(simulate: Simulate, night: MakeNight) -> 
     assert all(3 <= share <= 5 for share in shares)
 
 
-def test_nothing_in_a_request_gives_a_golden_row_away(
-    simulate: Simulate, night: MakeNight
-) -> None:
+def test_nothing_in_a_request_gives_a_golden_row_away(simulate: Simulate, night: MakeNight) -> None:
     simulate(turnaround_seconds=60)
     n, watch = night(count=30, golden=10), Watch()
     read_source(n.context)
@@ -153,4 +151,3 @@ def test_golden_rows_are_never_promoted(simulate: Simulate, night: MakeNight) ->
     with warehouse(n.context.settings.state) as connection:
         keys = connection.execute("SELECT id FROM promoted.questions ORDER BY id").fetchall()
     assert keys == [(f"r{i:05}",) for i in range(10)]
-

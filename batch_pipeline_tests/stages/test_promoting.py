@@ -45,7 +45,9 @@ def edit(path: Path, sql: str) -> None:
     """Rewrites a Parquet file; `sql` reads the table `old`."""
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE old AS FROM read_parquet(?)", [str(path)])
-        connection.execute(f"COPY ({sql}) TO {quoted(str(path))} (FORMAT parquet)".replace('"', "'"))
+        connection.execute(
+            f"COPY ({sql}) TO {quoted(str(path))} (FORMAT parquet)".replace('"', "'")
+        )
 
 
 # The gate
@@ -125,7 +127,10 @@ def test_an_old_pass_does_not_let_new_rows_through(simulate: Simulate, night: Ma
 @pytest.mark.parametrize(
     ("file", "sql"),
     [
-        ("dispositions", "SELECT * FROM old WHERE row <> (SELECT min(row) FROM old WHERE NOT golden)"),
+        (
+            "dispositions",
+            "SELECT * FROM old WHERE row <> (SELECT min(row) FROM old WHERE NOT golden)",
+        ),
         (
             "dispositions",
             "SELECT * REPLACE (nullif(disposition, 'validated') AS disposition) FROM old",
@@ -199,7 +204,14 @@ def test_what_is_promoted_is_the_validated_rows_with_their_provenance(
     record = n.context.record()
     tiers = {c.chunk_id: c.tier for c in n.ledger.chunks(record)}
     of_tier = {tiers[b.chunk_id]: b.batch_id for b in n.ledger.batches(record)}
-    assert [name for name, _ in done.columns] == ["id", "label", "_tier", "_model", "_batch_id", "_load"]
+    assert [name for name, _ in done.columns] == [
+        "id",
+        "label",
+        "_tier",
+        "_model",
+        "_batch_id",
+        "_load",
+    ]
     assert table(n) == [
         ("r00000", "billing", 0, "claude-haiku-4-5-20251001", of_tier[0], DAY),
         ("r00001", "bug", 1, "claude-sonnet-4-6", of_tier[1], DAY),

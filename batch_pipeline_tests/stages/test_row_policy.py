@@ -160,9 +160,7 @@ def test_a_row_that_succeeds_in_the_end_is_validated(end_of: EndOf, fault: str) 
 
 def load_of(night: MakeNight, tiers: int) -> Night:
     """Two rows, of which the tests let the first meet a fault."""
-    return night(
-        count=2, golden=0, output=OUTPUT, tiers=TIERS[:tiers], limits={"attempts": 2}
-    )
+    return night(count=2, golden=0, output=OUTPUT, tiers=TIERS[:tiers], limits={"attempts": 2})
 
 
 def every_time(fault: str) -> dict[str, Any]:

@@ -91,7 +91,13 @@ def test_a_request_holds_what_was_declared_and_nothing_else(
 
 def test_row_text_arrives_as_it_stands(simulate: Simulate, night: MakeNight) -> None:
     simulate()
-    texts = ['"}]},{"custom_id":"x"', "a\\u0000b\\", "\u2028 \U0001f600 \x7f", "line\nbreak\ttab", "'; --"]
+    texts = [
+        '"}]},{"custom_id":"x"',
+        "a\\u0000b\\",
+        "\u2028 \U0001f600 \x7f",
+        "line\nbreak\ttab",
+        "'; --",
+    ]
     n = night(golden=0, source=[{"id": f"k{i}", "text": text} for i, text in enumerate(texts)])
     watch = Watch()
     send(n, watch)
@@ -296,8 +302,8 @@ def test_what_was_sent_before_a_lost_answer_is_still_read_back(
         b"{}",
         b'{"id":"msgbatch_1","request_counts":{"processing":null}}',
         b'{"id":"msgbatch_1","request_counts":null}',
-        b'{"id":"msgbatch_1","processing_status":"in_progress","created_at":"soon","request_counts":'
-        + b'{"processing":2,"succeeded":0,"errored":0,"canceled":0,"expired":0}}',
+        b'{"id":"msgbatch_1","processing_status":"in_progress","created_at":"soon",'  # noqa: ISC004
+        b'"request_counts":{"processing":2,"succeeded":0,"errored":0,"canceled":0,"expired":0}}',
         b'{"id":7,"processing_status":"in_progress","request_counts":{"processing":"many"}}',
     ],
 )

@@ -12,9 +12,7 @@ import pytest
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.warehouse import WarehouseLockedError, warehouse, warehouse_path
 
-_HOLD = (
-    "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-)
+_HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
 @contextmanager
