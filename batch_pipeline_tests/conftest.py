@@ -27,9 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def simulate(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[..., Simulator]]:
+def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     """Starts a simulator from a scenario given as keywords, and points the SDK at it."""
     running: list[Simulator] = []
 

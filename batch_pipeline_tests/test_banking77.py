@@ -19,7 +19,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "banking77.csv"
 @pytest.fixture
 def workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     if not DATA.is_file():
-        warnings.warn(f"SKIPPED: {DATA} is missing, so nothing was tried on real input", stacklevel=1)
+        warnings.warn(
+            f"SKIPPED: {DATA} is missing, so nothing was tried on real input", stacklevel=1
+        )
         pytest.skip(f"{DATA} is missing")
     folder = tmp_path / "workloads"
     with Simulator(write_workload(DATA, folder)) as simulator:

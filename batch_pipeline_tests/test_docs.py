@@ -44,7 +44,9 @@ def test_every_command_and_option_has_help_and_a_line_in_the_docs() -> None:
 def test_every_environment_variable_is_documented() -> None:
     text = (ROOT / "docs" / "commands.md").read_text()
     sources = [path.read_text() for path in (ROOT / "batch_pipeline").rglob("*.py")]
-    read = {name for source in sources for name in re.findall(r"\bBATCH_PIPELINE_[A-Z_]+\b", source)}
+    read = {
+        name for source in sources for name in re.findall(r"\bBATCH_PIPELINE_[A-Z_]+\b", source)
+    }
     assert read
     for name in read:
         assert f"`{name}`" in text, name
