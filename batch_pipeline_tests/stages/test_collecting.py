@@ -1,4 +1,4 @@
-"""batch_results: nothing that the API answered is lost, and nothing is paid again because of it (DESIGN §5)."""
+"""batch_results: nothing that the API answered is lost, and nothing is paid again because of it."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""kill -9 before every single step that lasts, and what the next process makes of it (DESIGN §5)."""
+"""kill -9 before every single step that lasts, and what the next process makes of it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Golden rows: carried in every batch, told from the others by nobody, and counted apart (DESIGN §7)."""
+"""Golden rows: carried in every batch, told from the others by nobody, and counted apart."""
 
 import json
 from collections.abc import Callable

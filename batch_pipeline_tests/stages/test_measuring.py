@@ -1,4 +1,4 @@
-"""The measures of a load (DESIGN §7), against a second computation that shares no code with the first.
+"""The measures of a load, against a second computation that shares no code with the first.
 
 That one is plain Python over the API's own results, as they lie on disk.
 """

@@ -1,4 +1,4 @@
-"""What becomes of a row (DESIGN §6), outcome by outcome, with one, two and three tiers.
+"""What becomes of a row, outcome by outcome, with one, two and three tiers.
 
 A night costs a second, so all faults of a table ride in one: the n-th row meets the n-th fault.
 """

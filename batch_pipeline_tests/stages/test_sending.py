@@ -1,4 +1,4 @@
-"""batch_submission: every row is sent once, whatever happens on the way (DESIGN §5)."""
+"""batch_submission: every row is sent once, whatever happens on the way."""
 
 import json
 import re
@@ -300,7 +300,7 @@ def test_what_was_sent_before_a_lost_answer_is_still_read_back(
         b"[]",
         b"null",
         b"{}",
-        b'{"id":"msgbatch_1","request_counts":{"processing":null}}',
+        b'{"id":"msgbatch_1","created_at":"2026-11-21T02:00:00Z","request_counts":{"processing":null}}',
         b'{"id":"msgbatch_1","request_counts":null}',
         b'{"id":"msgbatch_1","processing_status":"in_progress","created_at":"soon",'  # noqa: ISC004
         b'"request_counts":{"processing":2,"succeeded":0,"errored":0,"canceled":0,"expired":0}}',
