@@ -6,32 +6,26 @@ leaves an intent that nobody can read as "not sent": it stops the load until it 
 
 import secrets
 import uuid
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_pipeline.claude.client import BatchesApi, NotCreatedError, UnresolvedError
-from batch_pipeline.claude.encode import BodyFile, RequestTemplate
+from batch_pipeline.claude.encode import ENVELOPE_BYTES, BodyFile, RequestTemplate
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.store import now
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.rows.query import querying, quoted
+from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.due_rows import DueRows, SentRows
 from batch_pipeline.stages.settle import settle
-from batch_pipeline.stages.source import ROW
 from batch_pipeline.stages.states import derive_states, live_chunks
-
-_ROWS_AT_A_TIME = 5_000
 
 
 @dataclass
@@ -45,35 +39,8 @@ class SendSummary:
 
 
 @dataclass
-class _Rows:
-    """The rows of one chunk, as columns."""
-
-    row: "array[int]" = field(default_factory=partial(array, "q"))
-    attempt: "array[int]" = field(default_factory=partial(array, "i"))
-    sending: "array[int]" = field(default_factory=partial(array, "i"))
-
-    def add(self, row: int, attempt: int, sending: int) -> None:
-        self.row.append(row)
-        self.attempt.append(attempt)
-        self.sending.append(sending)
-
-    def write(self, path: Path, tier: int, chunk_id: str) -> None:
-        table = pa.table(
-            {
-                "row": pa.array(self.row, pa.int64()),
-                "tier": pa.repeat(pa.scalar(tier, pa.int32()), len(self.row)),
-                "attempt": pa.array(self.attempt, pa.int32()),
-                "sending": pa.array(self.sending, pa.int32()),
-                "chunk_id": pa.repeat(pa.scalar(chunk_id), len(self.row)),
-            }
-        )
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary)
-
-
-@dataclass
 class _Unsendable:
-    rows: _Rows = field(default_factory=_Rows)
+    rows: SentRows = field(default_factory=SentRows)
     reasons: list[str] = field(default_factory=list)
 
 
@@ -193,10 +160,10 @@ def _send_tier(
     )
     folder = context.folder(record)
     unsendable = _Unsendable()
-    rows = _Lookahead(_due_rows(connection, folder, tier, prompt.columns))
+    rows = DueRows(connection, folder, tier, prompt.columns)
     while rows.more():
         chunk_id, token = uuid.uuid4().hex, secrets.token_hex(6)
-        carried = _Rows()
+        carried = SentRows()
         with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:
             while rows.more() and body.requests < spec.limits.max_requests:
                 row, attempt, sending, columns = rows.peek()
@@ -207,13 +174,13 @@ def _send_tier(
                     unsendable.reasons.append("template_failed")
                     rows.take()
                     continue
-                if body.bytes_with(request) > spec.limits.max_bytes:
-                    if body.requests:
-                        break
+                if ENVELOPE_BYTES + len(request) > spec.limits.max_bytes:
                     unsendable.rows.add(row, attempt, sending)
                     unsendable.reasons.append("request_too_large")
                     rows.take()
                     continue
+                if body.bytes_with(request) > spec.limits.max_bytes:
+                    break
                 body.add(request)
                 carried.add(row, attempt, sending)
                 rows.take()
@@ -312,43 +279,3 @@ def _chunk(
         closed_at=None if state is ChunkState.INTENT else started,
         note=None,
     )
-
-
-_DueRow = tuple[int, int, int, dict[str, Any]]
-
-
-def _due_rows(
-    connection: duckdb.DuckDBPyConnection, folder: LoadFolder, tier: int, columns: tuple[str, ...]
-) -> Iterator[_DueRow]:
-    """The rows due at `tier` in row order: row, attempt, sending, and the columns the prompt reads."""
-    named = ", ".join(f"s.{quoted(column)}" for column in columns)
-    reader = connection.sql(
-        f"""
-        SELECT states.row, next_attempt, coalesce(sending, 0) + 1, {named}
-        FROM states JOIN read_parquet(?) AS s ON s.{ROW} = states.row
-        WHERE next_tier = ? ORDER BY states.row
-        """,
-        params=[str(folder.source), tier],
-    ).to_arrow_reader(_ROWS_AT_A_TIME)
-    for block in reader:
-        values = [column.to_pylist() for column in block.columns]
-        for row, attempt, sending, *cells in zip(*values, strict=True):
-            yield row, attempt, sending, dict(zip(columns, cells, strict=True))
-
-
-class _Lookahead:
-    """An iterator whose next row can be looked at before it is taken: a full chunk leaves it for the next."""
-
-    def __init__(self, rows: Iterator[_DueRow]) -> None:
-        self._rows = rows
-        self._next = next(rows, None)
-
-    def more(self) -> bool:
-        return self._next is not None
-
-    def peek(self) -> _DueRow:
-        assert self._next is not None
-        return self._next
-
-    def take(self) -> None:
-        self._next = next(self._rows, None)
