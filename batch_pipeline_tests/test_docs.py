@@ -95,7 +95,7 @@ def test_the_readmes_commands_run(tmp_path: Path) -> None:
     script = script.replace("make demo", f"{Path(sys.executable).parent}/batch-pipeline demo")
     script = script.replace("$PWD/", "")
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"trap 'kill %1' EXIT\n{script}"],
+        ["bash", "-euo", "pipefail", "-c", f"trap 'kill %1 2>/dev/null' EXIT\n{script}"],
         cwd=ROOT,
         env={**os.environ, "BATCH_PIPELINE_STATE": str(tmp_path / "s")},
         capture_output=True,

@@ -100,6 +100,8 @@ class BatchesApi:
                     f"The API refused the key ({error.status_code}): check ANTHROPIC_API_KEY and "
                     "ANTHROPIC_BASE_URL; nothing was sent."
                 ) from None
+            if error.status_code in (408, 409, 429) or error.status_code >= 500:
+                raise UnreachableError(_refusal(error)) from None
             raise ConfigurationError(
                 f"The address in ANTHROPIC_BASE_URL does not answer as the Message Batches API "
                 f"({error.status_code}); nothing was sent."

@@ -21,7 +21,7 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
-from batch_pipeline.stages.scorecard import Scorecard, measure_load
+from batch_pipeline.stages.scorecard import Scorecard, empty_scorecard, measure_load
 
 # A job that fails is tried again after a pause: an API that is overloaded now may not be in a minute.
 MOST_TRIES = 3
@@ -60,7 +60,7 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
         open_instance(context.settings) as instance,
         Progress(context) as progress,
     ):
-        end_abandoned_runs(instance, context.workload.name, context.load)
+        end_abandoned_runs(instance)
         drive_it = _Drive(context, _Jobs(context, instance), progress, deadline)
         try:
             if resend:
@@ -217,13 +217,19 @@ def _held(context: LoadContext) -> Outcome | None:
 
 def _unresolved(context: LoadContext) -> str:
     return (
-        f"{context}: a chunk was sent and its answer was lost, so nothing more of this load is sent; "
-        "look in the Anthropic Console whether its batch exists."
+        f"{context}: a chunk was sent and its answer was lost, so nothing more of this load is sent. Look in "
+        "the Anthropic Console for a batch of that time and size: if there is none, `run --resend` sends the "
+        "load again; if there is one, that would pay for it twice."
     )
 
 
 def _outcome(context: LoadContext, code: int, sentence: str | None = None) -> Outcome:
-    return Outcome(code, measure_load(context), sentence)
+    try:
+        return Outcome(code, measure_load(context), sentence)
+    except PipelineError as error:
+        # The state itself is damaged; the caller still gets its exit code and an object.
+        empty = empty_scorecard(context.workload.name, context.load)
+        return Outcome(code or EXIT_UNFINISHED, empty, sentence or str(error))
 
 
 class _Jobs:

@@ -10,7 +10,7 @@ from batch_pipeline.cli.opening import existing_load
 from batch_pipeline.cli.options import date_option, to_option, workload_argument
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying
+from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
 
 _FORMATS = {".csv": "(FORMAT csv, HEADER)", ".parquet": "(FORMAT parquet, COMPRESSION zstd)"}
@@ -37,7 +37,8 @@ def export(workload: str, load: str | None, target: str) -> None:
         )
         sys.exit(EXIT_HELD if held else EXIT_UNFINISHED)
     source = str(context.folder(record).promoted).replace("'", "''")
-    rows = _copy(context, f"FROM read_parquet('{source}')", path)
+    relation = f"read_parquet('{source}')"
+    rows = _copy(context, relation, path)
     click.echo(f"{rows:,} promoted rows of {context} written to {path}", err=True)
 
 
@@ -73,8 +74,15 @@ def _target(text: str) -> Path:
     return path
 
 
-def _copy(context: LoadContext, query: str, path: Path) -> int:
+def _copy(context: LoadContext, relation: str, path: Path) -> int:
     with querying(context.scratch) as connection, replacing(path) as temporary:
+        columns = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+        # A list has no place of its own in CSV: it goes in as JSON, which can be read back.
+        lists = [quoted(name) for name, kind, *_ in columns if kind.endswith("[]")]
+        replaced = ", ".join(f"to_json({name}) AS {name}" for name in lists)
+        query = f"SELECT * FROM {relation}"
+        if replaced and path.suffix == ".csv":
+            query = f"SELECT * REPLACE ({replaced}) FROM {relation}"
         row = connection.execute(
             f"COPY ({query}) TO '{_literal(temporary)}' {_FORMATS[path.suffix]}"
         ).fetchone()

@@ -105,7 +105,10 @@ class Progress:
             self._live.stop()
 
     def say(self, sentence: str) -> None:
-        self._console.print(f"{self._context}: {sentence}", highlight=False, soft_wrap=True)
+        said = sentence.removeprefix(f"{self._context}: ")
+        self._console.print(
+            f"{self._context}: {said}", highlight=False, markup=False, soft_wrap=True
+        )
 
     def update(self) -> None:
         """Redraws the live lines; without a terminal, prints a line when its wave changed state."""

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from batch_pipeline.cli import EXIT_WRONG_USE
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
 from batch_pipeline.cli.show import show
 from batch_pipeline.errors import ConfigurationError
@@ -47,7 +48,8 @@ def run(
     from batch_pipeline.cli.drive import drive
 
     outcome = drive(context, max_wait=max_wait, resend=resend)
-    show(outcome.card, as_json=as_json)
+    if outcome.exit_code != EXIT_WRONG_USE:
+        show(outcome.card, as_json=as_json)
     if outcome.sentence:
         click.echo(f"batch-pipeline: {outcome.sentence}", err=True)
     sys.exit(outcome.exit_code)

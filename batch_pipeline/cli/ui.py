@@ -70,10 +70,14 @@ def _serve(home: Path, host: str, port: int) -> int:
         # A shell starts background jobs with SIGINT ignored, and Dagster would inherit that for SIGTERM too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
+    # SIGTERM, and Ctrl-C also where a script started this in the background, must reach Dagster: left alone,
+    # its daemon would go on launching paid runs.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        # The terminal has sent Ctrl-C to Dagster as well; it needs a while to stop its children.
+        process.send_signal(signal.SIGINT)
         return process.wait(timeout=60)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from batch_pipeline.dag.naming import load_tags
+from batch_pipeline.dag.naming import WAREHOUSE_POOL
 from batch_pipeline.settings import Settings
 
 PROCESS_TAG = ".dagster/batch_pipeline_process"
@@ -41,17 +41,24 @@ def process_tag() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def end_abandoned_runs(instance: dg.DagsterInstance, workload: str, load: str) -> None:
-    """Marks runs of this load as failed whose process on this machine is dead.
+def end_abandoned_runs(instance: dg.DagsterInstance) -> None:
+    """Marks runs as failed whose process on this machine is dead, and frees what finished runs still hold.
 
-    A run inside a CLI that was killed would otherwise stay "started" for ever, and the sensor would wait
-    for it.
+    A run inside a command that was killed would otherwise stay "started" for ever, and keep its slot of the
+    warehouse's pool: every later publish, of any workload, would wait for it.
     """
-    filters = dg.RunsFilter(tags=load_tags(workload, load), statuses=[dg.DagsterRunStatus.STARTED])
-    for run in instance.get_runs(filters):
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    for run in instance.get_runs(started):
         host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
         if host == socket.gethostname() and not _alive(int(pid)):
             instance.report_run_failed(run, "The process that ran this is gone.")
+    storage = instance.event_log_storage
+    if WAREHOUSE_POOL not in storage.get_concurrency_keys():
+        return
+    for slot in storage.get_concurrency_info(WAREHOUSE_POOL).claimed_slots:
+        holder = instance.get_run_by_id(slot.run_id)
+        if holder is None or holder.is_finished:
+            storage.free_concurrency_slots_for_run(slot.run_id)
 
 
 def _alive(pid: int) -> bool:

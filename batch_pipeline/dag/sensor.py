@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.dag.instance import end_abandoned_runs
 from batch_pipeline.dag.naming import (
     WORK_TAG,
     asset_key,
@@ -61,6 +62,7 @@ def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorRe
     loads = ledger.unfinished_loads(workload.name) if ledger else []
     if not loads or ledger is None:
         return dg.SensorResult(skip_reason="No load is unfinished.")
+    end_abandoned_runs(context.instance)
     deadline = time.monotonic() + TICK_BUDGET_SECONDS
     shown: dict[str, list[object]] = json.loads(context.cursor) if context.cursor else {}
     requests: list[dg.RunRequest] = []

@@ -32,6 +32,9 @@ def decide(
     *,
     gates: GatesSpec,
     coverage: Rate,
+    validated: int,
+    changed: str | None,
+    ungraded: bool,
     batches_reconciled: bool,
     validity: Rate,
     golden: GoldenScore | None,
@@ -45,8 +48,10 @@ def decide(
     """
     findings = [
         _coverage(coverage),
+        *([] if validated or not coverage.denominator else [_Finding("hold", _NOTHING)]),
+        *([_Finding("leak", changed)] if changed else []),
         *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),
-        _golden(golden, gates),
+        *([_Finding("hold", _UNGRADED)] if ungraded else [_golden(golden, gates)]),
         *_validity(validity, gates),
         *_cost(cost_usd, gates),
     ]
@@ -64,6 +69,8 @@ def decide(
     return GateDecision(True, passes, fingerprint)
 
 
+_UNGRADED = "a golden set was declared after this load was sent, so it is not graded; send it again with --resend"
+_NOTHING = "not one row is validated, so promoting would only remove rows"
 _UNRECONCILED = "a batch's results do not add up to the requests sent in it"
 
 

@@ -1,11 +1,14 @@
 """DuckDB as a query engine over the rows' files: in memory, bounded, and never the warehouse."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+
+from batch_pipeline.errors import PipelineError
 
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
@@ -27,6 +30,14 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     connection.execute("SET enable_progress_bar = false")
     try:
         yield connection
+    except duckdb.Error as error:
+        damaged = re.search(r"/[^'\"]*/rows/[^'\"]*?\.parquet", str(error))
+        if damaged is None:
+            raise
+        raise PipelineError(
+            f"{damaged[0]} is damaged or missing; restore it from a backup of the state folder, or send the "
+            "load again with --resend."
+        ) from None
     finally:
         connection.close()
 

@@ -79,9 +79,9 @@ def _due_rows(
     named = ", ".join(f"s.{quoted(column)}" for column in columns)
     reader = connection.sql(
         f"""
-        SELECT states.row, next_attempt, coalesce(sending, 0) + 1, {named}
+        SELECT states.row, states.next_attempt, coalesce(states.sending, 0) + 1, {named}
         FROM states JOIN read_parquet(?) AS s ON s.{ROW} = states.row
-        WHERE next_tier = ? ORDER BY states.row
+        WHERE states.next_tier = ? ORDER BY states.row
         """,
         params=[str(folder.source), tier],
     ).to_arrow_reader(_ROWS_AT_A_TIME)

@@ -218,8 +218,9 @@ def _scorecard(
     measured = rates(connection, record.source_rows)
     settled = record.phase is Phase.SETTLED
     golden = None
+    changed = _changed(context, record)
     load_answers(connection, context, record, folder)
-    if spec.golden is not None and record.golden_rows:
+    if spec.golden is not None and record.golden_rows and not changed:
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE golden AS SELECT _row AS row, * EXCLUDE (_row) "
             "FROM read_parquet(?)",
@@ -237,6 +238,7 @@ def _scorecard(
     by_tier: dict[int, int] = {}
     for chunk in chunks:
         by_tier[chunk.tier] = by_tier.get(chunk.tier, 0) + chunk.requests
+    counted = dispositions(connection)
     gate = None
     if settled:
         fingerprint = fingerprint_rows(connection, record)
@@ -244,6 +246,9 @@ def _scorecard(
         gate = decide(
             gates=spec.gates,
             coverage=measured["coverage"],
+            validated=counted["validated"],
+            changed=changed,
+            ungraded=spec.golden is not None and not record.golden_rows,
             batches_reconciled=reconciled,
             validity=measured["validity"],
             golden=golden,
@@ -251,13 +256,16 @@ def _scorecard(
             fingerprint=fingerprint,
             override_reason=override.reason if override else override_reason,
         )
+        if changed and record.promoted_at is not None:
+            said = f"promoted at {record.promoted_at:%Y-%m-%d %H:%M} UTC; the declaration changed since"
+            gate = GateDecision(True, [said], record.promoted_fingerprint or fingerprint)
     return Scorecard(
         workload=record.workload,
         load=record.load,
         settled=settled,
         source_rows=record.source_rows,
         golden_rows=record.golden_rows,
-        dispositions=dispositions(connection),
+        dispositions=counted,
         reasons=disposition_reasons(connection),
         rates=measured,
         spend=spend,
@@ -271,6 +279,16 @@ def _scorecard(
         answered_by=tuple(sorted({batch.api for batch in batches if batch.api})),
         requests_by_tier=by_tier,
     )
+
+
+def _changed(context: LoadContext, record: Load) -> str | None:
+    """Why the answers of this load can no longer be graded or promoted; None where they can."""
+    if context.workload.fingerprint() != record.fingerprint:
+        return (
+            "the key, the prompt, the output contract or the tiers changed since this load was begun; "
+            "restore them, or send the load again with --resend"
+        )
+    return None
 
 
 def batches_reconcile(chunks: list[Chunk], batches: list[Batch]) -> bool:

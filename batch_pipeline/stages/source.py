@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from batch_pipeline.errors import ConfigurationError
+from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import ChunkState, Load
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying, quoted
@@ -65,6 +65,7 @@ def read_source(
 
     Raises:
         ConfigurationError: the source, its key or the golden file is not as declared.
+        PipelineError: the load is to be sent again while batches of it are out.
     """
     ledger = context.ledger
     with ledger.hold(context.workload.name, context.load):
@@ -72,10 +73,17 @@ def read_source(
         again = resend and record is not None and record.requested_by != requested_by
         if record is not None and not again and _begun(context, record):
             return _summary(context, record, read_now=False)
+        if record is not None and again:
+            _stop_at_running(context, record)
         generation = 1 if record is None else record.generation + (1 if again else 0)
         folder = LoadFolder.of(
             context.settings.state, context.workload.name, context.load, generation
         )
+        if record is None and any(folder.sent("x").parent.glob("*.parquet")):
+            raise PipelineError(
+                f"{context}: {folder.root} holds batches that were sent, but the ledger knows nothing of this "
+                "load; restore ledger.sqlite from a backup, or move that folder away to send it all again."
+            )
         with querying(context.scratch) as connection:
             source = open_source(context.workload, context.load, connection)
             source_rows, golden_rows = _write(context, connection, source, folder)
@@ -89,6 +97,16 @@ def read_source(
             requested_by=requested_by if again else None,
         )
         return _summary(context, context.record(), read_now=True)
+
+
+def _stop_at_running(context: LoadContext, record: Load) -> None:
+    """Batches of a generation that was left behind would be paid for, and collected by nobody."""
+    out = [batch for batch in context.ledger.batches(record) if batch.collected_at is None]
+    if out:
+        raise PipelineError(
+            f"{context}: {len(out)} of its batches are out and are paid for; let them be read back first "
+            "(call without --resend, or let the sensor carry on), then send the load again."
+        )
 
 
 def _begun(context: LoadContext, record: Load) -> bool:

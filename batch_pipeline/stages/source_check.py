@@ -208,6 +208,12 @@ def _check_columns(workload: Workload, source: OpenedSource) -> None:
                 f"prompt.user names the column {column!r}, which {where} does not have; "
                 f"it has {listed(columns)}."
             )
+    # Parquet has no such integers, and DuckDB would write rounded ones without a word.
+    if wide := [name for name, kind in columns.items() if kind in {"HUGEINT", "UHUGEINT"}]:
+        raise ConfigurationError(
+            f"The column {wide[0]!r} of {where} is of type {columns[wide[0]]}, as sum() of integers makes it; "
+            "cast it to BIGINT, DECIMAL or VARCHAR in source.sql."
+        )
     if taken := _in_any_case(OWN_COLUMNS, columns):
         raise ConfigurationError(
             f"{where} has a column {taken!r}, a name that {workload.name}'s tables need; rename it."

@@ -105,7 +105,7 @@ def derive_states(
             FROM read_parquet($source) AS s
             LEFT JOIN last_sendings AS l ON l.row = s.{ROW}
             LEFT JOIN {verdicts} AS v ON v.row = l.row AND v.chunk_id = l.chunk_id
-            LEFT JOIN policy AS p USING (outcome)
+            LEFT JOIN policy AS p ON p.outcome = v.outcome
         ),
         decided AS (
             SELECT *,

@@ -284,9 +284,9 @@ def example_failures(
         ), chosen AS (
             FROM ranked ORDER BY rank, outcome, reason LIMIT $limit
         )
-        SELECT CAST(source.{quoted(key_column)} AS VARCHAR), tier, outcome, reason
+        SELECT CAST(source.{quoted(key_column)} AS VARCHAR), chosen.tier, chosen.outcome, chosen.reason
         FROM chosen LEFT JOIN read_parquet($source) AS source ON source.{ROW} = chosen.row
-        ORDER BY rank, outcome, reason
+        ORDER BY chosen.rank, chosen.outcome, chosen.reason
         """,
         {"verdicts": [str(path) for path in verdicts], "limit": limit, "source": str(source)},
     ).fetchall()

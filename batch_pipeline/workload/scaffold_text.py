@@ -77,7 +77,7 @@ def _text_output(field: str) -> str:
 
 
 _DECLARATION = """\
-# What each field means: Dagster's documentation tab, or the README. A line that is commented out shows an
+# What each field means: Dagster's documentation tab, or docs/workload.md. A line that is commented out shows an
 # option; remove the `# ` to use it. Paths start from this folder.
 type: batch_pipeline.BatchWorkload
 attributes:

@@ -53,8 +53,9 @@ class Workload:
         return load_checks(self.spec.checks, self.folder)
 
     def fingerprint(self) -> str:
-        """sha256 over all that decides an answer: prompt, contract, tiers. A load keeps to one."""
+        """sha256 over all that decides an answer and names it: key, prompt, contract, tiers. A load keeps to one."""
         facts = {
+            "key": self.spec.source.key,
             "system": self.prompt.system,
             "user": self.prompt.user,
             "contract": self.contract.fingerprint(),

@@ -1,5 +1,7 @@
 """The jobs and assets as a person launches them, in any order, one process, a real Dagster instance."""
 
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,11 +9,12 @@ import dagster as dg
 import pytest
 
 from batch_pipeline.dag.build import build_definitions
-from batch_pipeline.dag.naming import STEPS, asset_key, job_name
+from batch_pipeline.dag.instance import PROCESS_TAG, end_abandoned_runs, open_instance
+from batch_pipeline.dag.naming import STEPS, WAREHOUSE_POOL, asset_key, job_name
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.warehouse import warehouse
-from batch_pipeline_tests.night import DAY, Night, account_of
+from batch_pipeline_tests.night import DAY, Night, account_of, rows
 
 
 class Dagster:
@@ -281,3 +284,62 @@ def test_resending_is_explicit_and_pays_again(
     assert card.promoted_rows == 12
     assert card.requests == 17
     assert card.load == DAY
+
+
+def test_source_columns_may_be_named_like_the_words_of_our_own_tables(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate(rows=[{"contains": "number 3 ", "model": "claude-haiku-4-5", "fault": "not_json"}])
+    words = ("tier", "outcome", "reason", "sending", "attempt", "next_tier", "row", "disposition")
+    team = dagster(
+        golden=0,
+        source=[{**line, **dict.fromkeys(words, "x")} for line in rows(12)],
+        prompt={"user": "{{ text }}{% if not (" + " and ".join(words) + ") %}?{% endif %}"},
+    )
+    team.to_settled()
+    assert team.job("publish").success
+
+
+def test_an_edited_contract_stops_promotion_and_leaves_promoted_loads_readable(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate()
+    team = dagster(output={"label": {"type": "string"}})
+    team.to_settled()
+    edited = dagster(output={"subject": {"type": "string"}}, golden=0)
+
+    assert "changed since this load was begun" in failure(edited.materialize("promoted_rows"))
+
+    assert team.job("publish").success
+    card = measure_load(edited.night.context).to_json()
+    assert card["gate"]["promote"] is True
+    assert "the declaration changed since" in card["gate"]["reasons"][0]
+    assert card["promoted_rows"] == 12
+
+
+def test_slots_that_a_killed_run_held_are_freed(night: Callable[..., Night]) -> None:
+    made = night()
+    with open_instance(made.context.settings) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots(WAREHOUSE_POOL, 1)
+        definitions = build_definitions(made.context.workload)
+        run = instance.create_run_for_job(
+            definitions.resolve_job_def(job_name("questions", "publish")),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={PROCESS_TAG: f"{socket.gethostname()}:{_dead_process()}"},
+        )
+        claim = storage.claim_concurrency_slot(WAREHOUSE_POOL, run.run_id, "step")
+        assert claim.is_claimed
+
+        end_abandoned_runs(instance)
+
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None
+        assert ended.status is dg.DagsterRunStatus.FAILURE
+        assert storage.get_concurrency_info(WAREHOUSE_POOL).active_slot_count == 0
+
+
+def _dead_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid

@@ -18,6 +18,9 @@ def decision(**changes: Any) -> GateDecision:
     facts: dict[str, Any] = {
         "gates": GatesSpec(min_validity=Decimal("0.95"), max_cost_usd=Decimal(25)),
         "coverage": Rate(100, 100),
+        "validated": 97,
+        "changed": None,
+        "ungraded": False,
         "batches_reconciled": True,
         "validity": Rate(95, 100),
         "golden": GoldenScore(88, 100, Decimal("0.9")),
@@ -110,3 +113,20 @@ def test_nothing_opens_the_gate_while_a_row_is_unaccounted_for(
         coverage=Rate(closed, rows), batches_reconciled=reconciled, override_reason=override
     ).promote
     assert opened is (closed == rows and reconciled)
+
+
+def test_a_load_without_one_validated_row_is_held() -> None:
+    made = decision(validated=0)
+    assert not made.promote
+    assert "not one row is validated" in made.reasons[0]
+
+
+def test_a_golden_set_declared_too_late_holds_and_can_be_overridden() -> None:
+    assert not decision(ungraded=True, golden=None).promote
+    assert decision(ungraded=True, golden=None, override_reason="checked by hand").promote
+
+
+def test_a_declaration_that_changed_cannot_be_overridden() -> None:
+    made = decision(changed="the output contract changed", override_reason="in a hurry")
+    assert not made.promote
+    assert made.reasons == ["the output contract changed"]

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.ledger import Ledger
 from batch_pipeline.simulator import Simulator
+from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.stages.source import GOLDEN, KEY, ROW, SourceSummary, read_source
 from batch_pipeline.stages.submit import send_pending
 from batch_pipeline.workload.spec import SourceSpec
 from batch_pipeline.workload.workload import Workload
-from batch_pipeline_tests.night import Night, rows, write_csv
+from batch_pipeline_tests.night import Night, account_of, rows, write_csv
 
 MakeNight = Callable[..., Night]
 
@@ -314,14 +316,14 @@ def test_sending_again_reads_the_source_anew_once_for_each_run_that_asks(
 ) -> None:
     simulate()
     made = night(count=3)
-    made.submit()
+    made.settle()
     first = stored(made)
     write_csv(made.folder / "source.csv", rows(5))
 
     assert resent(made, "run-1").generation == 2
     assert resent(made, "run-1").generation == 2
     assert len(production(made)) == 5
-    made.submit()
+    made.settle()
     assert resent(made, "run-2").generation == 3
     folder = made.context.folder(made.context.record()).root.with_name("g1")
     assert len(first) == 8
@@ -351,3 +353,52 @@ def test_no_temporary_file_stays_behind(night: MakeNight) -> None:
         read_source(made.context)
     state: Path = made.context.settings.state
     assert [path for path in (state / "rows").rglob("*") if path.is_file()] == []
+
+
+def test_a_load_is_not_sent_again_while_batches_of_it_are_out(
+    simulate: Callable[..., Simulator], night: Callable[..., Night]
+) -> None:
+    simulator = simulate(turnaround_seconds=3600)
+    made = night()
+    made.submit()
+
+    with pytest.raises(PipelineError, match="1 of its batches are out and are paid for"):
+        read_source(made.context, resend=True, requested_by="a run")
+
+    assert made.context.record().generation == 1
+    assert len(account_of(simulator)["batches"]) == 1
+
+
+def test_an_integer_too_wide_for_parquet_is_refused_not_rounded(night: MakeNight) -> None:
+    made = with_source(night(golden=0), sql="SELECT 'a' AS id, sum(1) AS text")
+    with pytest.raises(ConfigurationError, match=r"'text' .* is of type HUGEINT.*cast it to BIGINT"):
+        read_source(made.context)
+
+
+def test_a_load_that_the_ledger_forgot_is_not_sent_again(
+    night: MakeNight, simulate: Callable[..., Simulator]
+) -> None:
+    simulator = simulate()
+    made = night()
+    made.submit()
+    state = made.context.settings.state
+    for path in state.glob("ledger.sqlite*"):
+        path.unlink()
+    forgotten = Night(replace(made.context, ledger=Ledger(state)))
+
+    with pytest.raises(PipelineError, match="the ledger knows nothing of this load"):
+        forgotten.submit()
+    assert len(account_of(simulator)["batches"]) == 1
+
+
+def test_a_damaged_file_is_named_in_one_sentence(
+    night: MakeNight, simulate: Callable[..., Simulator]
+) -> None:
+    simulate()
+    made = night()
+    made.settle()
+    (results,) = made.context.folder(made.context.record()).results("x").parent.glob("*.parquet")
+    results.write_bytes(results.read_bytes()[:200])
+
+    with pytest.raises(PipelineError, match="is damaged or missing; restore it"):
+        measure_load(made.context)
