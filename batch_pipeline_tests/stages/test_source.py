@@ -371,7 +371,9 @@ def test_a_load_is_not_sent_again_while_batches_of_it_are_out(
 
 def test_an_integer_too_wide_for_parquet_is_refused_not_rounded(night: MakeNight) -> None:
     made = with_source(night(golden=0), sql="SELECT 'a' AS id, sum(1) AS text")
-    with pytest.raises(ConfigurationError, match=r"'text' .* is of type HUGEINT.*cast it to BIGINT"):
+    with pytest.raises(
+        ConfigurationError, match=r"'text' .* is of type HUGEINT.*cast it to BIGINT"
+    ):
         read_source(made.context)
 
 
