@@ -15,6 +15,7 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import ChunkState, Ledger
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline.stages.promote import GateClosedError
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
 from batch_pipeline_tests.night import DAY, HAIKU, Night, rows
@@ -202,12 +203,15 @@ def test_a_row_on_which_the_template_fails_is_quarantined_and_the_load_goes_on(
     assert {finals(n)[key].reason for key in failed} == {"template_failed"}
 
 
-def test_a_load_of_which_nothing_can_be_sent_settles(simulate: Simulate, night: MakeNight) -> None:
+def test_a_load_of_which_nothing_can_be_sent_settles_and_is_held(
+    simulate: Simulate, night: MakeNight
+) -> None:
     simulator = simulate()
     n = night(count=3, golden=0, prompt={"user": "{{ text.nothing }}"})
     card = n.settle()
     assert card.dispositions == {"validated": 0, "quarantined": 3, "human_review": 0}
-    assert n.publish().promotion.rows == 0
+    with pytest.raises(GateClosedError, match="not one row is validated"):
+        n.publish()
     assert posts(simulator) == 0
 
 
