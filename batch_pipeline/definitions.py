@@ -7,8 +7,12 @@ import dagster as dg
 
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.settings import SHIPPED_WORKLOADS, Settings
+from batch_pipeline.state_folder import keep_private
 from batch_pipeline.workload.catalogue import declaration_files, read_declarations
 from batch_pipeline.workload.workload import Workload
+
+# The code server and every run it starts load this module before they write anything.
+keep_private()
 
 # Partitioned checks and components are marked preview or beta; said at every load, it drowns real warnings.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_pipeline.errors import ConfigurationError
+from batch_pipeline.state_folder import close_to_others
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_WORKLOADS = _PACKAGE / "defs"
@@ -25,8 +26,11 @@ class Settings:
         state: folder of all state (`BATCH_PIPELINE_STATE`, default `data/state` of the project).
         workloads: extra folder of workload folders (`BATCH_PIPELINE_WORKLOADS`), or None.
         poll_seconds: time between two looks at open batches (`BATCH_PIPELINE_POLL_SECONDS`, 30).
-        grace_seconds: how long an unresolved intent, or a batch that answers 404, is looked for
-            before it counts as not there (`BATCH_PIPELINE_GRACE_SECONDS`, 300).
+        grace_seconds: how long an unresolved intent, or a batch that answers 404, is looked for before it
+            counts as not there, and results that do not add up are fetched again before they are accepted
+            (`BATCH_PIPELINE_GRACE_SECONDS`, 300).
+        max_in_flight: most requests, over all loads of the state, that the API may be working on at once
+            (`BATCH_PIPELINE_MAX_IN_FLIGHT`), or None. Set it to your organization's queue limit.
         prices: a YAML file with more prices (`BATCH_PIPELINE_PRICES`), or None.
     """
 
@@ -34,11 +38,16 @@ class Settings:
     workloads: Path | None
     poll_seconds: float
     grace_seconds: float
+    max_in_flight: int | None
     prices: Path | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Raises ConfigurationError for a number that is not one, or a folder that is not there."""
+        """Closes a state folder that is open to other accounts.
+
+        Raises ConfigurationError for a number that is not one, a folder that is not there, or a state
+        folder that cannot be closed.
+        """
         state = environment.get("BATCH_PIPELINE_STATE")
         workloads = environment.get("BATCH_PIPELINE_WORKLOADS")
         if workloads and not Path(workloads).is_dir():
@@ -47,11 +56,14 @@ class Settings:
                 "point it at a folder that holds one folder per workload."
             )
         prices = environment.get("BATCH_PIPELINE_PRICES")
+        folder = Path(state).resolve() if state else project_root() / "data" / "state"
+        close_to_others(folder)
         return cls(
-            state=Path(state).resolve() if state else project_root() / "data" / "state",
+            state=folder,
             workloads=Path(workloads).resolve() if workloads else None,
             poll_seconds=_seconds(environment, "BATCH_PIPELINE_POLL_SECONDS", 30),
             grace_seconds=_seconds(environment, "BATCH_PIPELINE_GRACE_SECONDS", 300),
+            max_in_flight=_most(environment, "BATCH_PIPELINE_MAX_IN_FLIGHT"),
             prices=Path(prices).resolve() if prices else None,
         )
 
@@ -67,3 +79,12 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
             f"{name} is {text!r}; it must be a number of seconds, 0 or more (default {default:g})."
         )
     return value
+
+
+def _most(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ConfigurationError(f"{name} is {text!r}; it must be a whole number, 1 or more.")
+    return int(text)

@@ -5,13 +5,14 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.client import BatchesApi, UnreachableError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import Settings
 from batch_pipeline.simulator import Simulator
@@ -22,6 +23,7 @@ from batch_pipeline.stages.grade import grade
 from batch_pipeline.stages.next_step import Action, next_step
 from batch_pipeline.stages.poll import poll
 from batch_pipeline.stages.promote import PromoteSummary, promote
+from batch_pipeline.stages.resolve import resolve
 from batch_pipeline.stages.scorecard import Scorecard, measure_load
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
@@ -155,20 +157,37 @@ class Night:
         validate_results(self.context)
         escalate(self.context, BatchesApi)
 
-    def settle(self, after_wave: Callable[[], None] = lambda: None) -> Scorecard:
-        """Submits and collects, wave after wave, until every row has its disposition."""
-        self.submit()
-        for _ in range(20):
-            if next_step(self.ledger, self.context.workload.name, self.context.load).action in (
-                Action.PUBLISH,
-                Action.HELD,
-                Action.PROMOTED,
-            ):
-                return measure_load(self.context)
-            self.wait()
+    def step(self) -> Action:
+        """Looks at the batches, then does what the load needs next, as the sensor would; what that was."""
+        record = self.ledger.load(self.context.workload.name, self.context.load)
+        if record is not None:
+            # An API that does not answer now is asked again in the next step.
+            with suppress(UnreachableError):
+                api = BatchesApi()
+                resolve(self.context, api)
+                poll(self.ledger, record, api, self.context.settings.grace_seconds)
+        action = self.next()
+        if action is Action.SUBMIT:
+            self.submit()
+        elif action is Action.COLLECT:
             self.collect()
-            after_wave()
-        raise AssertionError("the load did not settle in twenty waves")
+        elif action in (Action.WAIT, Action.RESOLVE):
+            time.sleep(0.02)
+        return action
+
+    def next(self) -> Action:
+        return next_step(self.ledger, self.context.workload.name, self.context.load).action
+
+    def settle(self, after_wave: Callable[[], None] = lambda: None) -> Scorecard:
+        """Goes on, wave after wave, until every row has its disposition, or sending has stopped."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            action = self.step()
+            if action is Action.COLLECT:
+                after_wave()
+            if action in (Action.PUBLISH, Action.HELD, Action.PROMOTED, Action.STOPPED):
+                return measure_load(self.context)
+        raise AssertionError("the load did not settle in a minute")
 
     def publish(self, **options: Any) -> PromoteSummary:
         grade(self.context)

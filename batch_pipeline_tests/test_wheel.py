@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_pipeline.ledger.schema import VERSION
 from batch_pipeline.settings import project_root
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.night import DAY, Night
@@ -64,11 +65,13 @@ def run(site: Path, cwd: Path, *command: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_it_holds_templates_prices_the_registry_entry_and_no_sample(wheel: Path) -> None:
+def test_it_holds_templates_prices_migrations_the_registry_entry_and_no_sample(wheel: Path) -> None:
     package = wheel / "batch_pipeline"
     assert (package / "report" / "templates" / "scorecard.html.j2").is_file()
     assert (package / "claude" / "prices.yaml").is_file()
     assert (package / "dag" / "instance.yaml").is_file()
+    assert (package / "ledger" / "migrations" / "env.py").is_file()
+    assert len(list((package / "ledger" / "migrations" / "versions").glob("v0*.py"))) == VERSION
     assert not (package / "defs" / "support_tickets").exists()
     (entry_points,) = wheel.glob("*.dist-info/entry_points.txt")
     text = entry_points.read_text()

@@ -4,13 +4,19 @@ The SDK's own retries are off everywhere. It would send a create call again whos
 twice; and it obeys a `retry-after` of an hour by sleeping in the worker. Callers come back later instead.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from batch_pipeline.claude.same_origin import ForeignHostError, SameOrigin
 from batch_pipeline.errors import ConfigurationError, PipelineError
 
 if TYPE_CHECKING:
@@ -20,18 +26,32 @@ if TYPE_CHECKING:
 # Answers to a create call after which the API certainly holds no batch. Everything else is ambiguous.
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
 _PAGE = 1000
+_BATCH_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _DOWNLOAD_BYTES = 1 << 20
+_LINES_TO_IDENTIFY = 100
+
+
+class LaterError(PipelineError):
+    """`retry_after` is the number of seconds that the API asks to be left alone, where it does."""
+
+    def __init__(self, sentence: str, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
 
 
 class NotCreatedError(PipelineError):
-    """The API refused a create call, so nothing was charged."""
+    """The API refused a create call for good, so nothing was charged: a person must mend something."""
 
 
-class UnresolvedError(PipelineError):
+class NotNowError(LaterError):
+    """A create call certainly took no effect, and may be accepted later: too many calls, a full queue."""
+
+
+class UnresolvedError(LaterError):
     """Nobody knows whether the API accepted a create call."""
 
 
-class UnreachableError(PipelineError):
+class UnreachableError(LaterError):
     """The API did not give a usable answer just now; the same call may succeed later."""
 
 
@@ -65,7 +85,12 @@ class BatchesApi:
         from anthropic import AnthropicError
 
         try:
-            self._client: Anthropic = anthropic.Anthropic(max_retries=0)
+            home = SameOrigin()
+            self._client: Anthropic = anthropic.Anthropic(
+                max_retries=0,
+                http_client=anthropic.DefaultHttpxClient(event_hooks={"request": [home]}),
+            )
+            home.base_url = self._client.base_url
         except (AnthropicError, ValueError) as error:
             raise ConfigurationError(
                 f"The Anthropic client cannot be set up: {_short(error)}"
@@ -94,6 +119,8 @@ class BatchesApi:
         try:
             with _answers():
                 self._client.messages.batches.list(limit=1)
+        except ForeignHostError as error:
+            raise ConfigurationError(str(error)) from None
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise ConfigurationError(
@@ -101,7 +128,7 @@ class BatchesApi:
                     "ANTHROPIC_BASE_URL; nothing was sent."
                 ) from None
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                raise UnreachableError(_refusal(error)) from None
+                raise UnreachableError(_refusal(error), _retry_after(error)) from None
             raise ConfigurationError(
                 f"The address in ANTHROPIC_BASE_URL does not answer as the Message Batches API "
                 f"({error.status_code}); nothing was sent."
@@ -111,7 +138,8 @@ class BatchesApi:
         """Sends a request body once, streamed from its file.
 
         Raises:
-            NotCreatedError: the API refused it, or could not be reached at all.
+            NotCreatedError: the API refused it, and would again.
+            NotNowError: the API has no room for it now, or could not be reached at all.
             UnresolvedError: it may or may not have been accepted.
         """
         import httpx2
@@ -124,19 +152,27 @@ class BatchesApi:
                     "/v1/messages/batches",
                     cast_to=MessageBatch,
                     content=content,
-                    options={"max_retries": 0, "headers": {"content-type": "application/json"}},
+                    # Followed, a redirect would send the rows twice, or answer with something else.
+                    options={
+                        "max_retries": 0,
+                        "follow_redirects": False,
+                        "headers": {"content-type": "application/json"},
+                    },
                 )
                 return _status(batch)
             except APIStatusError as error:
+                if error.status_code == 429 and not _is_spend_limit(error):
+                    raise NotNowError(_refusal(error), _retry_after(error)) from None
                 if error.status_code in _REFUSALS:
                     raise NotCreatedError(_refusal(error)) from None
                 raise UnresolvedError(
-                    f"the create call was answered {error.status_code}{_request_id(error)}"
+                    f"the create call was answered {error.status_code}{_request_id(error)}",
+                    _retry_after(error),
                 ) from None
             except APIConnectionError as error:
                 cause = type(error.__cause__ or error)
                 if issubclass(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-                    raise NotCreatedError(
+                    raise NotNowError(
                         "No connection to the API could be made, so nothing was sent; "
                         "check the network and ANTHROPIC_BASE_URL."
                     ) from None
@@ -164,27 +200,92 @@ class BatchesApi:
         except NotFoundError:
             return None
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error)) from None
+            raise UnreachableError(_refusal(error), _retry_after(error)) from None
 
-    def statuses(self, batch_ids: set[str], since: datetime) -> dict[str, BatchStatus]:
-        """Those of `batch_ids` that the workspace's list shows, down to batches created before `since`.
+    def created_since(
+        self, since: datetime, enough: Callable[[BatchStatus], bool]
+    ) -> list[BatchStatus]:
+        """The workspace's batches, newest first, down to those created before `since`.
 
-        One call per thousand batches. A batch that the list does not show yet is left out.
-        Raises UnreachableError.
+        One call per thousand batches; stops early after one for which `enough` is true. The list may lag:
+        a batch that was created a moment ago may be left out. Raises UnreachableError.
         """
         from anthropic import APIStatusError
 
-        found: dict[str, BatchStatus] = {}
+        found: list[BatchStatus] = []
         try:
             with _answers():
                 for batch in self._client.messages.batches.list(limit=_PAGE):
-                    if batch.id in batch_ids:
-                        found[batch.id] = _status(batch)
-                    if len(found) == len(batch_ids) or batch.created_at < since:
+                    if batch.created_at < since:
+                        break
+                    found.append(_status(batch))
+                    if enough(found[-1]):
                         break
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error)) from None
+            raise UnreachableError(_refusal(error), _retry_after(error)) from None
         return found
+
+    def clock_ahead(self) -> timedelta:
+        """How far this machine's clock is ahead of the API's, to the second, by the Date of an answer.
+
+        Zero where the answer has none. Raises UnreachableError.
+        """
+        from anthropic import APIStatusError
+
+        try:
+            with _answers():
+                answer = self._client.messages.batches.with_raw_response.list(limit=1)
+        except APIStatusError as error:
+            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+        with suppress(ValueError, TypeError):
+            told = parsedate_to_datetime(answer.headers.get("date", ""))
+            return datetime.fromtimestamp(time.time(), UTC) - told
+        return timedelta()
+
+    def cancel(self, batch_id: str) -> BatchStatus | None:
+        """Asks for a batch to be stopped; what is in work may still complete, and is charged.
+
+        None where the API refuses since there is nothing to stop: it has ended, or is unknown. Raises
+        UnreachableError.
+        """
+        from anthropic import APIStatusError
+
+        try:
+            with _answers():
+                return _status(self._client.messages.batches.cancel(batch_id))
+        except APIStatusError as error:
+            if error.status_code in (400, 404, 409):
+                return None
+            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+
+    def first_custom_id(self, batch_id: str) -> str | None:
+        """The custom_id of some request of a batch that has ended: its results are opened, not read.
+
+        None where there are no results (any more), or none of the first lines can be read. Raises
+        UnreachableError.
+        """
+        with self._results(batch_id) as response:
+            if response is None:
+                return None
+            for line in islice(response.iter_lines(), _LINES_TO_IDENTIFY):
+                with suppress(ValueError, TypeError):
+                    value = json.loads(line)
+                    if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
+                        return str(value["custom_id"])
+        return None
+
+    def delete(self, batch_id: str) -> bool:
+        """Deletes an ended batch with its results; False where it was gone already. Raises UnreachableError."""
+        from anthropic import APIStatusError, NotFoundError
+
+        try:
+            with _answers():
+                self._client.messages.batches.delete(batch_id)
+        except NotFoundError:
+            return False
+        except APIStatusError as error:
+            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+        return True
 
     def download(self, batch_id: str, to: Path) -> bool:
         """Streams a batch's results, byte for byte, into `to`. False where the API has none any more.
@@ -192,24 +293,35 @@ class BatchesApi:
         Raises:
             UnreachableError: the call failed, or the connection broke before the end.
         """
-        from anthropic import AnthropicError, APIStatusError, NotFoundError
-
-        try:
-            with (
-                _answers(),
-                to.open("wb") as file,
-                self._client.messages.batches.with_streaming_response.results(batch_id) as response,
-            ):
+        with self._results(batch_id) as response:
+            if response is None:
+                return False
+            with to.open("wb") as file:
                 for block in response.iter_bytes(_DOWNLOAD_BYTES):
                     file.write(block)
-        except NotFoundError:
-            return False
-        except APIStatusError as error:
-            raise UnreachableError(_refusal(error)) from None
-        except AnthropicError:
-            # The SDK looks the batch up first, and raises its base class when there is no results_url.
-            return False
         return True
+
+    @contextmanager
+    def _results(self, batch_id: str) -> "Iterator[Any]":
+        """The open response with a batch's results, or None where the API has none (any more)."""
+        from anthropic import AnthropicError, APIError, APIStatusError, NotFoundError
+
+        with _answers(), ExitStack() as stack:
+            response = None
+            try:
+                response = stack.enter_context(
+                    self._client.messages.batches.with_streaming_response.results(batch_id)
+                )
+            except NotFoundError:
+                pass
+            except APIStatusError as error:
+                raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            except APIError:
+                raise
+            except AnthropicError:
+                # The SDK looks the batch up first, and raises its base class when there is no results_url.
+                pass
+            yield response
 
 
 def _has_credentials(client: "Anthropic") -> bool:
@@ -233,11 +345,18 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except APIConnectionError as error:
+        if isinstance(error.__cause__, ForeignHostError):
+            raise error.__cause__ from None
         raise UnreachableError(
             f"The API could not be reached ({type(error.__cause__ or error).__name__}); "
             "check the network and ANTHROPIC_BASE_URL."
         ) from None
-    except (httpx2.HTTPError, httpx2.StreamError, APIResponseValidationError) as error:
+    except (
+        httpx2.HTTPError,
+        httpx2.StreamError,
+        httpx2.InvalidURL,
+        APIResponseValidationError,
+    ) as error:
         raise UnreachableError(f"The API's answer broke off ({type(error).__name__}).") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise UnreachableError(
@@ -249,7 +368,9 @@ def _status(batch: "MessageBatch") -> BatchStatus:
     """Raises AttributeError, TypeError or ValueError for an answer of another shape."""
     counts = batch.request_counts
     # The SDK builds its models without looking at the types of what came.
-    if not (isinstance(batch.id, str) and batch.id and isinstance(batch.created_at, datetime)):
+    # An id goes into logs and tables; and a batch without one or its time could never be found again.
+    identified = isinstance(batch.id, str) and _BATCH_ID.fullmatch(batch.id)
+    if not (identified and isinstance(batch.created_at, datetime)):
         raise ValueError
     return BatchStatus(
         batch_id=batch.id,
@@ -274,12 +395,48 @@ def _status(batch: "MessageBatch") -> BatchStatus:
 
 def _refusal(error: Exception) -> str:
     status = getattr(error, "status_code", "?")
-    wait = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    code, wait = _error_code(error), _retry_after(error)
     return (
-        f"The API answered {status}: {_short(error)}{_request_id(error)}"
-        + (f"; it asks to wait {wait} s" if wait else "")
+        f"The API answered {status}: {_short(error)}{f' [{code}]' if code else ''}{_request_id(error)}"
+        + (f"; it asks to wait {wait:,.0f} s" if wait else "")
         + "."
     )
+
+
+# The limits on spending that the API documents: two by their code, one by its sentence.
+_SPEND_CODES = frozenset(
+    {
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached",
+    }
+)
+
+
+def _is_spend_limit(error: Exception) -> bool:
+    """A refusal that lasts until somebody raises a limit, or the month ends."""
+    return _error_code(error) in _SPEND_CODES or "usage limits" in _short(error)
+
+
+def _error_code(error: Exception) -> str | None:
+    body = getattr(error, "body", None)
+    detail = body.get("error") if isinstance(body, dict) else None
+    more = detail.get("details") if isinstance(detail, dict) else None
+    code = more.get("error_code") if isinstance(more, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _retry_after(error: Exception) -> float | None:
+    """The header as seconds: it holds a number or a date."""
+    text = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    if not text:
+        return None
+    with suppress(ValueError):
+        seconds = float(text)
+        return seconds if 0 <= seconds < float("inf") else None
+    with suppress(ValueError, TypeError):
+        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
+    return None
 
 
 def _short(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Result files, read line by line into Parquet: one row per request sent, whatever the API's lines are like."""
 
 import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
+_TOKEN = re.compile(r"[0-9a-f]{12}")
 # No answer comes near it; a longer line is no line.
 MAX_LINE_BYTES = 1 << 26
 # What is held in memory at once, whichever is reached first.
@@ -135,6 +137,13 @@ def read_results(
     return Reading(
         dict(writer.results), Defects(unparseable, foreign, duplicate, absent, miscounted)
     )
+
+
+def token_of(custom_id: str) -> str | None:
+    """The chunk's token in a custom_id of ours; None for one that is not."""
+    token, _, row = custom_id.partition("-")
+    ours = _TOKEN.fullmatch(token) and row.isascii() and row.isdigit()
+    return token if ours else None
 
 
 def mark_gone(sent: Path, to: Path, *, chunk_id: str) -> Reading:

@@ -8,6 +8,7 @@ import click
 
 from batch_pipeline import __version__
 from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.state_folder import private
 
 # Command name to (module, one line for --help): the help needs no heavy import.
 COMMANDS = {
@@ -15,12 +16,17 @@ COMMANDS = {
     "scorecard": ("show", "The measures of a load."),
     "export": ("export", "Write the promoted rows of a load to a file."),
     "dispositions": ("export", "Write what became of every source row to a file."),
+    "cancel": ("cancel", "Stop spending on a load, and close it with what came."),
     "promote": ("promote", "Promote a load that the gate holds, with a reason."),
+    "purge": ("purge", "Remove the rows of old loads and keep their measures."),
     "new": ("new", "Scaffold a workload from a data file."),
     "simulate": ("simulate", "Run the API simulator by itself."),
     "demo": ("demo", "Run the sample workload against the simulator."),
     "ui": ("ui", "Dagster's UI and daemon on the project's state."),
 }
+
+# Those that end with their exit code when they are asked to stop, from the first moment on.
+_STOPPABLE = ("run", "cancel", "demo")
 
 EXIT_WRONG_USE = 2
 EXIT_HELD = 3
@@ -42,14 +48,36 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in _STOPPABLE:
+            from batch_pipeline.cli.stops import caught
+
+            # Before the command is imported: that takes a second or two.
+            ctx.with_resource(caught())
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with private():
+                return super().invoke(ctx)
         except ConfigurationError as error:
             click.echo(f"batch-pipeline: {error}", err=True)
             sys.exit(EXIT_WRONG_USE)
         except PipelineError as error:
             click.echo(f"batch-pipeline: {error}", err=True)
+            sys.exit(EXIT_UNFINISHED)
+        except KeyboardInterrupt:
+            click.echo("batch-pipeline: stopped; call again to go on.", err=True)
+            sys.exit(EXIT_UNFINISHED)
+        except Exception as error:
+            from batch_pipeline.obstacles import obstacle
+
+            found = obstacle(error)
+            if found is None:
+                raise
+            click.echo(f"batch-pipeline: {found}", err=True)
             sys.exit(EXIT_UNFINISHED)
 
 
@@ -60,5 +88,5 @@ def main() -> None:
 
     The environment says where: ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, BATCH_PIPELINE_STATE (folder of all
     state), BATCH_PIPELINE_WORKLOADS (extra folder of workloads), BATCH_PIPELINE_POLL_SECONDS,
-    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_PRICES (YAML of further prices).
+    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_PRICES (YAML of further prices).
     """

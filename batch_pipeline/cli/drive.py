@@ -1,32 +1,29 @@
 """Drives one load through Dagster's jobs in this process, without a daemon."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import dagster as dg
-
 from batch_pipeline.claude.client import BatchesApi, UnreachableError
 from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED, EXIT_WRONG_USE
+from batch_pipeline.cli.jobs import JobFailedError, Jobs
 from batch_pipeline.cli.progress import Progress
-from batch_pipeline.dag.build import build_definitions
-from batch_pipeline.dag.instance import PROCESS_TAG, end_abandoned_runs, open_instance, process_tag
-from batch_pipeline.dag.naming import asset_key, job_name, load_tags
+from batch_pipeline.cli.stops import caught, interruptible
+from batch_pipeline.dag.cancel_job import cancel_op
+from batch_pipeline.dag.instance import end_abandoned_runs, open_instance
 from batch_pipeline.dag.sensor import observation
 from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.ledger.records import Phase
+from batch_pipeline.obstacles import NoRoomError
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
+from batch_pipeline.stages.resolve import resolve
 from batch_pipeline.stages.scorecard import Scorecard, empty_scorecard, measure_load
 
 # A job that fails is tried again after a pause: an API that is overloaded now may not be in a minute.
 MOST_TRIES = 3
-
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,6 @@ class Outcome:
     exit_code: int
     card: Scorecard
     sentence: str | None = None
-
-
-class JobFailedError(PipelineError):
-    """A Dagster run failed; the message is the failing step's own sentence."""
-
-    def __init__(self, sentence: str, error: str) -> None:
-        super().__init__(sentence)
-        self.error = error
 
 
 def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool = False) -> Outcome:
@@ -56,21 +45,26 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
     """
     deadline = None if max_wait is None else time.monotonic() + max_wait
     with (
-        _terminable(),
+        caught(),
         open_instance(context.settings) as instance,
         Progress(context) as progress,
     ):
         end_abandoned_runs(instance)
-        drive_it = _Drive(context, _Jobs(context, instance), progress, deadline)
+        drive_it = _Drive(context, Jobs(context, instance), progress, deadline)
         try:
-            if resend:
-                source = f"{context.workload.name}__source_rows"
-                failure = drive_it.launch(
-                    Step(Action.SUBMIT, "resend"), {source: {"config": {"resend": True}}}
-                )
-                if failure is not None:
-                    return failure.outcome
-            return drive_it.to_the_end()
+            with interruptible():
+                if resend:
+                    source = f"{context.workload.name}__source_rows"
+                    failure = drive_it.launch(
+                        Step(Action.SUBMIT, "resend"), {source: {"config": {"resend": True}}}
+                    )
+                    if failure is not None:
+                        return failure.outcome
+                return drive_it.to_the_end()
+        except ConfigurationError:
+            raise
+        except PipelineError as error:
+            return _outcome(context, EXIT_UNFINISHED, str(error))
         except KeyboardInterrupt:
             return _outcome(
                 context,
@@ -79,23 +73,10 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
             )
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a drive as Ctrl-C does: cleanly, with the exit code and the JSON of a stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def publish_with_override(context: LoadContext, reason: str, user: str) -> None:
     """Launches the publish job's last step with a reason. Raises JobFailedError."""
     with open_instance(context.settings) as instance:
-        _Jobs(context, instance).launch(
+        Jobs(context, instance).launch(
             "publish",
             steps=["promoted_rows"],
             ops={
@@ -106,11 +87,34 @@ def publish_with_override(context: LoadContext, reason: str, user: str) -> None:
         )
 
 
+def cancel_and_close(
+    context: LoadContext, *, reason: str, by: str, max_wait: float | None
+) -> Outcome:
+    """Launches the cancel job, then goes on until every row is closed.
+
+    Raises:
+        ConfigurationError: the load has nothing left to cancel.
+        JobFailedError: nothing more is sent, but the API could not be asked to stop what runs.
+    """
+    record = context.record()
+    if record.phase is Phase.SETTLED and not record.cancelled:
+        raise ConfigurationError(
+            f"{context}: every row has its disposition already, so nothing is left to cancel."
+        )
+    if record.phase is not Phase.SETTLED:
+        op = {cancel_op(context.workload.name): {"config": {"reason": f"{reason} ({by})"}}}
+        with caught(), open_instance(context.settings) as instance:
+            jobs = Jobs(context, instance)
+            with interruptible():
+                jobs.launch("cancel", ops=op)
+    return drive(context, max_wait=max_wait)
+
+
 class _Drive:
     """The loop: look at the batches, ask what the load needs, do it, wait."""
 
     def __init__(
-        self, context: LoadContext, jobs: "_Jobs", progress: Progress, deadline: float | None
+        self, context: LoadContext, jobs: Jobs, progress: Progress, deadline: float | None
     ) -> None:
         self._context = context
         self._jobs = jobs
@@ -118,15 +122,25 @@ class _Drive:
         self._deadline = deadline
         self._api = BatchesApi()
         self._tries: dict[str, int] = {}
+        self._asked_to_send = False
+        self._said: set[str] = set()
 
     def to_the_end(self) -> Outcome:
         while True:
             self._poll()
             step = self._next()
+            if step.action is Action.STOPPED and not self._asked_to_send:
+                # Whoever calls has mended what stopped it, or wants to hear of it again.
+                step = Step(Action.SUBMIT, step.work)
             outcome = self._ended(step.action)
             if outcome is not None:
                 return outcome
-            if step.action is not Action.WAIT:
+            if step.action in (Action.WAIT, Action.RESOLVE):
+                self._say_what_is_waited_for()
+            if step.action is Action.RESOLVE:
+                if self._resolve():
+                    continue
+            elif step.action is not Action.WAIT:
                 failure = self.launch(step)
                 if failure is None:
                     continue
@@ -143,13 +157,16 @@ class _Drive:
     def launch(self, step: Step, ops: dict[str, Any] | None = None) -> "_Failed | None":
         """Runs the step's job; None when it went well, or when what it left says what to do."""
         work = f"{step.action}|{step.work}"
+        self._asked_to_send |= step.action is Action.SUBMIT
         self._progress.say(f"{step.action.value} …")
         try:
             self._jobs.launch(step.action.value, ops=ops)
         except JobFailedError as error:
             if error.error == ConfigurationError.__name__:
                 return _Failed(True, _outcome(self._context, EXIT_WRONG_USE, str(error)))
-            if self._next().action in (Action.HELD, Action.UNRESOLVED):
+            if error.error == NoRoomError.__name__:
+                return _Failed(True, _outcome(self._context, EXIT_UNFINISHED, str(error)))
+            if self._next().action in (Action.HELD, Action.STOPPED):
                 return None
             self._tries[work] = self._tries.get(work, 0) + 1
             self._progress.say(str(error))
@@ -170,8 +187,9 @@ class _Drive:
             return _outcome(self._context, 0)
         if action is Action.HELD:
             return _held(self._context)
-        if action is Action.UNRESOLVED:
-            return _outcome(self._context, EXIT_UNFINISHED, _unresolved(self._context))
+        if action is Action.STOPPED:
+            stopped = f"{self._context}: {self._context.record().stopped} The rest of the load waits; call "
+            return _outcome(self._context, EXIT_UNFINISHED, f"{stopped}again when that is mended.")
         return None
 
     def _poll(self) -> None:
@@ -185,10 +203,47 @@ class _Drive:
             self._progress.say(str(error))
             return
         if changed:
-            self._jobs.instance.report_runless_asset_event(
-                observation(context.workload.name, context.load, context.ledger.batches(record))
-            )
+            self._observe([])
         self._progress.update()
+
+    def _resolve(self) -> bool:
+        """Looks for chunks whose answer was lost; whether that is settled."""
+        try:
+            resolution = resolve(self._context, self._api)
+        except UnreachableError as error:
+            self._progress.say(str(error))
+            return False
+        if resolution is None:
+            return False
+        for sentence in resolution.said:
+            self._say_once(sentence)
+        if not resolution.unresolved:
+            self._observe(resolution.said)
+        return not resolution.unresolved
+
+    def _observe(self, resolved: list[str]) -> None:
+        context = self._context
+        batches = context.ledger.batches(context.record())
+        self._jobs.instance.report_runless_asset_event(
+            observation(context.workload.name, context.load, batches, resolved)
+        )
+
+    def _say_what_is_waited_for(self) -> None:
+        context = self._context
+        if context.ledger.load(context.workload.name, context.load) is None:
+            return
+        record = context.record()
+        for finding in findings(context.ledger, record, context.settings):
+            self._say_once(finding.sentence)
+        for batch in context.ledger.batches(record):
+            if batch.retry_reason is not None and batch.retry_at is not None:
+                said = f"Batch {batch.batch_id} is read back from {batch.retry_at:%H:%M:%S} UTC on"
+                self._say_once(f"{said}: {batch.retry_reason}")
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._progress.say(sentence)
 
     def _out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -215,14 +270,6 @@ def _held(context: LoadContext) -> Outcome | None:
     return Outcome(EXIT_HELD, card)
 
 
-def _unresolved(context: LoadContext) -> str:
-    return (
-        f"{context}: a chunk was sent and its answer was lost, so nothing more of this load is sent. Look in "
-        "the Anthropic Console for a batch of that time and size: if there is none, `run --resend` sends the "
-        "load again; if there is one, that would pay for it twice."
-    )
-
-
 def _outcome(context: LoadContext, code: int, sentence: str | None = None) -> Outcome:
     try:
         return Outcome(code, measure_load(context), sentence)
@@ -230,74 +277,3 @@ def _outcome(context: LoadContext, code: int, sentence: str | None = None) -> Ou
         # The state itself is damaged; the caller still gets its exit code and an object.
         empty = empty_scorecard(context.workload.name, context.load)
         return Outcome(code or EXIT_UNFINISHED, empty, sentence or str(error))
-
-
-class _Jobs:
-    """The workload's jobs, run in this process and recorded in the instance."""
-
-    def __init__(self, context: LoadContext, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self._context = context
-        self._definitions = build_definitions(context.workload)
-
-    def launch(
-        self, kind: str, *, steps: list[str] | None = None, ops: dict[str, Any] | None = None
-    ) -> None:
-        """Runs one job for the load. Raises JobFailedError with the failing step's sentence."""
-        name = self._context.workload.name
-        job = self._definitions.resolve_job_def(job_name(name, kind))
-        result = _to_its_end(
-            lambda: job.execute_in_process(
-                instance=self.instance,
-                partition_key=self._context.load,
-                run_config={**_QUIET, "ops": ops or {}},
-                asset_selection=[asset_key(name, step) for step in steps] if steps else None,
-                tags={**load_tags(name, self._context.load), PROCESS_TAG: process_tag()},
-                raise_on_error=False,
-            )
-        )
-        if not result.success:
-            raise _failure(result)
-
-
-def _to_its_end(job: Callable[[], dg.ExecuteInProcessResult]) -> dg.ExecuteInProcessResult:
-    """Runs a job beside this thread, so that Ctrl-C waits for it instead of cutting a POST in half.
-
-    A second Ctrl-C stops at once; what was under way is then resolved by the next call.
-    """
-    results: list[dg.ExecuteInProcessResult] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(job())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        thread.join()
-        raise
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-def _failure(result: dg.ExecuteInProcessResult) -> JobFailedError:
-    for event in result.all_events:
-        if event.event_type_value != "STEP_FAILURE":
-            continue
-        data: Any = event.event_specific_data
-        if data.user_failure_data is not None:
-            error = data.user_failure_data.metadata.get("error")
-            return JobFailedError(
-                data.user_failure_data.description or "", error.value if error else ""
-            )
-        # Dagster wraps what a step raised; the cause is what happened.
-        error = data.error.cause or data.error if data.error else None
-        message = error.message.strip() if error else "the step failed"
-        return JobFailedError(f"{event.step_key}: {message}", (error and error.cls_name) or "")
-    return JobFailedError("The run failed before any step began.", "")

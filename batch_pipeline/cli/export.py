@@ -7,26 +7,34 @@ import click
 
 from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED
 from batch_pipeline.cli.opening import existing_load
-from batch_pipeline.cli.options import date_option, to_option, workload_argument
-from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying, quoted
-from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.cli.options import Command, date_option, to_option, workload_argument
+from batch_pipeline.cli.spreadsheet import FORMATS, Written, write_file
+from batch_pipeline.errors import ConfigurationError, printable
+from batch_pipeline.rows.query import querying
+from batch_pipeline.workload.data_file import literal
 
-_FORMATS = {".csv": "(FORMAT csv, HEADER)", ".parquet": "(FORMAT parquet, COMPRESSION zstd)"}
+
+def exact_option(command: Command) -> Command:
+    return click.option(
+        "--exact",
+        is_flag=True,
+        help="Write the cells of a CSV as they are. By default, text that a spreadsheet would run as a "
+        "formula gets an apostrophe in front. Parquet is always exact.",
+    )(command)
 
 
 @click.command()
 @workload_argument
 @date_option
 @to_option
-def export(workload: str, load: str | None, target: str) -> None:
+@exact_option
+def export(workload: str, load: str | None, target: str, exact: bool) -> None:
     """Write the rows that a load of WORKLOAD promoted.
 
     Columns: the source's key, the contract's fields, and _tier, _model, _batch_id, _load.
     """
     path = _target(target)
-    context = existing_load(workload, load)
+    context = existing_load(workload, load, with_rows=True)
     record = context.record()
     if record.promoted_at is None:
         held = record.gate == "hold"
@@ -36,23 +44,24 @@ def export(workload: str, load: str | None, target: str) -> None:
             err=True,
         )
         sys.exit(EXIT_HELD if held else EXIT_UNFINISHED)
-    source = str(context.folder(record).promoted).replace("'", "''")
-    relation = f"read_parquet('{source}')"
-    rows = _copy(context, relation, path)
-    click.echo(f"{rows:,} promoted rows of {context} written to {path}", err=True)
+    promoted = f"read_parquet({literal(str(context.folder(record).promoted))})"
+    with querying(context.scratch) as connection:
+        written = write_file(connection, promoted, path, exact=exact)
+    _say(f"{written.rows:,} promoted rows of {context} written to {path}", written)
 
 
 @click.command()
 @workload_argument
 @date_option
 @to_option
-def dispositions(workload: str, load: str | None, target: str) -> None:
+@exact_option
+def dispositions(workload: str, load: str | None, target: str, exact: bool) -> None:
     """Write every source row of a load of WORKLOAD: key, disposition, reason, tier, attempts.
 
     A row whose fate is still open has no disposition.
     """
     path = _target(target)
-    context = existing_load(workload, load)
+    context = existing_load(workload, load, with_rows=True)
     from batch_pipeline.stages.scorecard import measuring
 
     with measuring(context) as (connection, card):
@@ -60,34 +69,23 @@ def dispositions(workload: str, load: str | None, target: str) -> None:
             "CREATE TEMP TABLE listed AS SELECT key, disposition, reason, tier, attempts FROM rows "
             "WHERE NOT golden ORDER BY row"
         )
-        with replacing(path) as temporary:
-            connection.execute(f"COPY listed TO '{_literal(temporary)}' {_FORMATS[path.suffix]}")
-    click.echo(f"{card.source_rows:,} source rows of {context} written to {path}", err=True)
+        written = write_file(connection, "listed", path, exact=exact)
+    _say(f"{card.source_rows:,} source rows of {context} written to {path}", written)
 
 
 def _target(text: str) -> Path:
     path = Path(text).absolute()
-    if path.suffix not in _FORMATS:
+    if path.suffix not in FORMATS:
         raise ConfigurationError(f"--to {text}: the name must end in .csv or .parquet.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"--to {text}: the folder {path.parent} does not exist.")
     return path
 
 
-def _copy(context: LoadContext, relation: str, path: Path) -> int:
-    with querying(context.scratch) as connection, replacing(path) as temporary:
-        columns = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-        # A list has no place of its own in CSV: it goes in as JSON, which can be read back.
-        lists = [quoted(name) for name, kind, *_ in columns if kind.endswith("[]")]
-        replaced = ", ".join(f"to_json({name}) AS {name}" for name in lists)
-        query = f"SELECT * FROM {relation}"
-        if replaced and path.suffix == ".csv":
-            query = f"SELECT * REPLACE ({replaced}) FROM {relation}"
-        row = connection.execute(
-            f"COPY ({query}) TO '{_literal(temporary)}' {_FORMATS[path.suffix]}"
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _literal(path: Path) -> str:
-    return str(path).replace("'", "''")
+def _say(sentence: str, written: Written) -> None:
+    if written.defused:
+        sentence += (
+            f"; {written.defused:,} cells that a spreadsheet would take for formulas got an apostrophe in "
+            "front (--exact writes them as they are)"
+        )
+    click.echo(printable(sentence), err=True)

@@ -21,6 +21,15 @@ def date_option(command: Command) -> Command:
     )(command)
 
 
+def max_wait_option(command: Command) -> Command:
+    return click.option(
+        "--max-wait",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Stop after this long, with exit code 4; call again to go on. By default it waits to the end.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."

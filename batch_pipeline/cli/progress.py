@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from batch_pipeline.errors import printable
 from batch_pipeline.ledger import Batch, Chunk, ChunkState
 from batch_pipeline.stages.context import LoadContext
 
@@ -70,7 +71,7 @@ def _state(chunks: list[Chunk], batches: list[Batch]) -> str:
     counts = {
         "sending": len(chunks) - len(batches),
         "running": sum(batch.open for batch in batches),
-        "ended": sum(batch.ready for batch in batches),
+        "ended": sum(batch.ended and batch.collected_at is None for batch in batches),
         "read back": sum(batch.collected_at is not None for batch in batches),
     }
     present = {name: n for name, n in counts.items() if n}
@@ -107,7 +108,7 @@ class Progress:
     def say(self, sentence: str) -> None:
         said = sentence.removeprefix(f"{self._context}: ")
         self._console.print(
-            f"{self._context}: {said}", highlight=False, markup=False, soft_wrap=True
+            printable(f"{self._context}: {said}"), highlight=False, markup=False, soft_wrap=True
         )
 
     def update(self) -> None:

@@ -18,7 +18,7 @@ from batch_pipeline.cli.options import date_option, workload_argument
 )
 def promote(workload: str, load: str | None, reason: str) -> None:
     """Promote a load of WORKLOAD that the gate holds. A coverage leak cannot be overridden."""
-    context = existing_load(workload, load)
+    context = existing_load(workload, load, with_rows=True)
     from batch_pipeline.cli.drive import publish_with_override
 
     publish_with_override(context, reason, getpass.getuser())

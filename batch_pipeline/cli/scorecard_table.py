@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from batch_pipeline.errors import printable
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.stages.scorecard import Scorecard
 
@@ -32,7 +33,12 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
     table.add_row(
         "cost per good row",
         "–" if good is None else f"${good:.6f}",
-        f"${card.cost_usd:.4f} in all, golden rows, retries and escalations included",
+        f"${card.cost_usd:.4f} in all, golden rows, retries and escalations included"
+        + (
+            f", without {card.unpriced_requests:,} requests whose results are gone"
+            if card.unpriced_requests
+            else ""
+        ),
     )
     table.add_row(
         "escalation rate",
@@ -56,17 +62,17 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         + ", ".join(f"{n:,} {kind}" for kind, n in card.results.items()),
     )
     for disposition, reason, n in card.reasons[:8]:
-        table.add_row(f"  {disposition}", f"{n:,}", Text(reason or ""))
+        table.add_row(f"  {disposition}", f"{n:,}", Text(printable(reason or "")))
     table.add_row("promoted", f"{card.promoted_rows:,}", "rows in the system of record")
     console.print(table)
     if card.answered_by:
-        console.print(f"Answered by {', '.join(card.answered_by)}", highlight=False)
+        console.print(Text(printable(f"Answered by {', '.join(card.answered_by)}")))
     if card.gate is None:
         console.print("Gate: not decided; rows are still open.")
     else:
         colour = "green" if card.gate.promote else "red"
         word = "PROMOTE" if card.gate.promote else "HOLD"
-        console.print(Text.assemble("Gate: ", (word, colour), ". ", card.gate.sentence))
+        console.print(Text.assemble("Gate: ", (word, colour), ". ", printable(card.gate.sentence)))
 
 
 def _percent(rate: Rate | None, digits: int) -> str:

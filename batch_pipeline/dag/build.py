@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from batch_pipeline.dag.asset_face import AssetFace
+from batch_pipeline.dag.cancel_job import build_cancel_job
 from batch_pipeline.dag.checks import build_checks
 from batch_pipeline.dag.collect_assets import collect_assets
 from batch_pipeline.dag.naming import (
@@ -20,6 +21,7 @@ from batch_pipeline.dag.naming import (
     schedule_name,
 )
 from batch_pipeline.dag.publish_assets import publish_assets
+from batch_pipeline.dag.sending_check import build_sending_check, build_watch_job
 from batch_pipeline.dag.sensor import build_sensor
 from batch_pipeline.dag.submit_assets import submit_assets
 from batch_pipeline.workload.workload import Workload
@@ -55,13 +57,15 @@ def build_definitions(workload: Workload) -> dg.Definitions:
     with warnings.catch_warnings():
         # Partitioned checks are marked preview: known, and pinned with Dagster's version.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        checks = build_checks(workload, partitions)
+        checks = [*build_checks(workload, partitions), build_sending_check(workload, partitions)]
+    watch = build_watch_job(workload, partitions, EXECUTOR)
+    cancel = build_cancel_job(workload, partitions, EXECUTOR)
     face = AssetFace(workload, partitions)
     return dg.Definitions(
         assets=[*submit_assets(face), *collect_assets(face), *publish_assets(face)],
         asset_checks=checks,
-        jobs=jobs,
-        sensors=[build_sensor(workload, jobs)],
+        jobs=[*jobs, watch, cancel],
+        sensors=[build_sensor(workload, [*jobs, watch])],
         schedules=[_schedule(workload)] if spec.schedule else [],
     )
 

@@ -13,6 +13,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.scorecard import batches_reconcile, measure_load
 from batch_pipeline.stages.validate import ValidateSummary, validate_results
+from batch_pipeline.workload.spec import WorkloadSpec
 from batch_pipeline.workload.workload import Workload
 
 USER_CHECK = "check:"
@@ -65,12 +66,13 @@ def build_checks(
         asset=asset_key(name, "validated_rows"),
         name="output_contract",
         partitions_def=partitions,
-        description="Answers meet the output contract; what broke it, how often, and five example keys.",
+        description="Answers meet the output contract; what broke it, how often, and "
+        f"{'no examples, for the data is sensitive' if spec.sensitive else 'five example keys'}.",
     )
     def output_contract(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with stage_errors():
             judged = validate_results(load_context(context))
-        return _contract_result(judged, spec.gates.min_validity, user=False)
+        return _contract_result(judged, spec, user=False)
 
     checks = [results_complete, output_contract]
 
@@ -85,7 +87,7 @@ def build_checks(
         def user_checks(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
             with stage_errors():
                 judged = validate_results(load_context(context))
-            return _contract_result(judged, spec.gates.min_validity, user=True)
+            return _contract_result(judged, spec, user=True)
 
         checks.append(user_checks)
 
@@ -150,7 +152,7 @@ def build_checks(
 
 
 def _contract_result(
-    judged: ValidateSummary, min_validity: Any, *, user: bool
+    judged: ValidateSummary, spec: WorkloadSpec, *, user: bool
 ) -> dg.AssetCheckResult:
     broken = [
         (outcome, reason, n)
@@ -160,6 +162,7 @@ def _contract_result(
     count = sum(n for _, _, n in broken)
     answered = judged.valid + judged.broken
     share = (answered - count) / answered if answered else 1.0
+    min_validity = spec.gates.min_validity
     passed = share >= float(min_validity) if min_validity is not None else count == 0
     examples = [
         example
@@ -184,7 +187,7 @@ def _contract_result(
         metadata={
             **numbers(broken=count, answered=answered, valid_share=share),
             "reasons": reasons_table(broken, "outcome"),
-            "examples": dg.MetadataValue.json(examples),
+            **({} if spec.sensitive else {"examples": dg.MetadataValue.json(examples)}),
         },
     )
 

@@ -5,7 +5,7 @@ import dagster as dg
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.asset_face import AssetFace, Results
 from batch_pipeline.dag.failures import stage_errors
-from batch_pipeline.dag.metadata import answer_columns, numbers, reasons_table, schema
+from batch_pipeline.dag.metadata import answer_columns, numbers, reasons_table, said, schema
 from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.escalate import escalate
 from batch_pipeline.stages.validate import validate_results
@@ -38,17 +38,20 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
             load = face.load_of(context)
             read = collect_results(load, BatchesApi)
             batches = load.ledger.batches(load.record())
+        for batch_id, defects in read.defects.items():
+            context.log.warning("Results of %s do not add up: %s", batch_id, defects)
+        for batch_id, why in read.postponed.items():
+            context.log.warning("Batch %s is read back later: %s", batch_id, why)
         collected = [batch for batch in batches if batch.collected_at is not None]
         if not collected and batches:
             context.log.info(
                 "No batch of this load has ended yet; the sensor carries on from here."
             )
             return
-        for batch_id, defects in read.defects.items():
-            context.log.warning("Results of %s do not add up: %s", batch_id, defects)
         yield dg.MaterializeResult(
             metadata=numbers(
                 batches_read_now=read.batches,
+                batches_postponed=len(read.postponed),
                 batches_collected=len(collected),
                 batches_open=len(batches) - len(collected),
                 succeeded=sum(batch.succeeded for batch in collected),
@@ -114,14 +117,19 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 BatchesApi,
                 lambda s: context.log.info("%d batches, %d requests sent", s.batches, s.requests),
             )
+        if done.sent.waits_for is not None:
+            context.log.warning("Not all was sent: %s", done.sent.waits_for)
         yield dg.MaterializeResult(
-            metadata=numbers(
-                requests_sent_now=done.sent.requests,
-                batches_sent_now=done.sent.batches,
-                open_rows=done.open_rows,
-                climbing_rows=done.climbing,
-                **done.dispositions,
-            )
+            metadata={
+                **numbers(
+                    requests_sent_now=done.sent.requests,
+                    batches_sent_now=done.sent.batches,
+                    open_rows=done.open_rows,
+                    climbing_rows=done.climbing,
+                    **done.dispositions,
+                ),
+                **said(waits_for=done.sent.waits_for, resolved="; ".join(done.sent.resolved)),
+            }
         )
 
     return [batch_results, validated_rows, escalated_rows]

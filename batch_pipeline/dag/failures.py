@@ -6,19 +6,28 @@ from contextlib import contextmanager
 import dagster as dg
 
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.obstacles import obstacle
 
 
 @contextmanager
 def stage_errors() -> Iterator[None]:
-    """A PipelineError fails the step with its sentence and no traceback; anything else is a defect of ours.
+    """A PipelineError fails the step with its sentence and no traceback; so does a full disk.
 
-    Dagster must not retry: what a stage could mend by trying again it has tried, and the sensor comes back.
+    Anything else is a defect of ours. Dagster must not retry: what a stage could mend by trying again it has
+    tried, and the sensor comes back.
     """
     try:
         yield
     except PipelineError as error:
-        raise dg.Failure(
-            description=str(error),
-            metadata={"error": type(error).__name__},
-            allow_retries=False,
-        ) from None
+        raise _failure(error) from None
+    except Exception as error:
+        found = obstacle(error)
+        if found is None:
+            raise
+        raise _failure(found) from None
+
+
+def _failure(error: PipelineError) -> dg.Failure:
+    return dg.Failure(
+        description=str(error), metadata={"error": type(error).__name__}, allow_retries=False
+    )

@@ -6,10 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
 from batch_pipeline.settings import Settings
 
+_OPENING_SECONDS = 120.0
 PROCESS_TAG = ".dagster/batch_pipeline_process"
 
 
@@ -32,8 +34,12 @@ def dagster_home(settings: Settings) -> Path:
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The instance that `batch-pipeline run` records its runs in and the UI shows."""
-    dagster_home(settings)
-    return dg.DagsterInstance.get()
+    locks = settings.state / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    # Two processes would create its tables at once, which Dagster does not take kindly.
+    with FileLock(locks / "dagster.lock", timeout=_OPENING_SECONDS):
+        dagster_home(settings)
+        return dg.DagsterInstance.get()
 
 
 def process_tag() -> str:

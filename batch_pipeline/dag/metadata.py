@@ -21,6 +21,11 @@ def numbers(**values: float | None) -> Metadata:
     }
 
 
+def said(**sentences: str | None) -> Metadata:
+    """Sentences, where there is something to say."""
+    return {name: dg.MetadataValue.text(text) for name, text in sentences.items() if text}
+
+
 def columns(described: Iterable[tuple[str, str]]) -> Metadata:
     """Dagster's column schema from (name, type) pairs."""
     return {

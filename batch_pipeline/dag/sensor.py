@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.instance import end_abandoned_runs
 from batch_pipeline.dag.naming import (
     WORK_TAG,
@@ -22,19 +22,26 @@ from batch_pipeline.dag.naming import (
     partition_tags,
     sensor_name,
 )
+from batch_pipeline.dag.sending_check import sending_signature
+from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Batch, Ledger, Load
+from batch_pipeline.obstacles import obstacle
 from batch_pipeline.settings import Settings
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.findings import CEILING
 from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
+from batch_pipeline.stages.resolve import needs_resolving, resolve
 from batch_pipeline.workload.workload import Workload
 
 # Dagster ends a tick after 60 s; what a tick does not get to, the next one does.
 TICK_BUDGET_SECONDS = 40.0
+# For a ledger that somebody keeps locked: less than a tick has, so that its end is a sentence.
+LEDGER_WAIT_SECONDS = 15.0
 # A piece of work that failed this often waits for a person: the failed runs say why.
 MOST_TRIES = 3
 # An observation per tick would flood the event log for a wait of up to 24 hours.
 OBSERVE_SECONDS = 600.0
-CEILING_HOURS = 24.0
 
 
 def build_sensor(workload: Workload, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -50,7 +57,14 @@ def build_sensor(workload: Workload, jobs: Sequence[Any]) -> dg.SensorDefinition
         "when every row has its disposition.",
     )
     def poll_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return tick(workload, context)
+        try:
+            return tick(workload, context)
+        except Exception as error:
+            # A full disk, or a ledger that somebody keeps locked, is no failure of the sensor.
+            found = obstacle(error)
+            if found is None:
+                raise
+            return dg.SensorResult(skip_reason=str(found))
 
     return poll_batches
 
@@ -58,13 +72,13 @@ def build_sensor(workload: Workload, jobs: Sequence[Any]) -> dg.SensorDefinition
 def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One look at every unfinished load of the workload."""
     settings = Settings.from_environment()
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings.state, LEDGER_WAIT_SECONDS)
     loads = ledger.unfinished_loads(workload.name) if ledger else []
     if not loads or ledger is None:
         return dg.SensorResult(skip_reason="No load is unfinished.")
     end_abandoned_runs(context.instance)
     deadline = time.monotonic() + TICK_BUDGET_SECONDS
-    shown: dict[str, list[object]] = json.loads(context.cursor) if context.cursor else {}
+    shown: dict[str, list[Any]] = json.loads(context.cursor) if context.cursor else {}
     requests: list[dg.RunRequest] = []
     observations: list[dg.AssetObservation] = []
     said: list[str] = []
@@ -73,19 +87,28 @@ def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorRe
         if time.monotonic() > deadline:
             said.append("the rest waits for the next tick")
             break
-        if any(batch.open for batch in ledger.batches(record)):
-            api = api or BatchesApi()
+        load = LoadContext(workload, record.load, settings, ledger)
+        open_batches = any(batch.open for batch in ledger.batches(record))
+        resolved: list[str] = []
+        if open_batches or needs_resolving(ledger, record):
             try:
+                api = api or BatchesApi()
+                resolution = resolve(load, api)
+                resolved = resolution.said if resolution else []
                 poll(ledger, record, api, settings.grace_seconds)
-            except UnreachableError as error:
+            except PipelineError as error:
                 said.append(f"{record.load}: {error}")
-                continue
-        observations += _observe(workload, record, ledger.batches(record), shown)
+        seen = shown.setdefault(record.load, ["", 0.0, ""])
+        observations += _observe(load, load.record(), seen, resolved)
+        requests += _watch(load, load.record(), seen)
+        said += [f"{record.load}: {sentence}" for sentence in resolved]
         step = next_step(ledger, workload.name, record.load)
         request, sentence = _request(workload, context.instance, record.load, step)
         said.append(sentence)
         requests += [request] if request else []
-    kept = {record.load: shown[record.load] for record in loads if record.load in shown}
+    kept = {
+        load: what for load, what in shown.items() if any(load == record.load for record in loads)
+    }
     return dg.SensorResult(
         run_requests=requests or None,
         skip_reason=None if requests else "; ".join(said),
@@ -99,8 +122,9 @@ def _request(
 ) -> tuple[dg.RunRequest | None, str]:
     if step.action not in (Action.SUBMIT, Action.COLLECT, Action.PUBLISH):
         words = {
-            Action.WAIT: "batches are running",
-            Action.UNRESOLVED: "an intent is unresolved, nothing more is sent; see batch_submission",
+            Action.WAIT: "batches are running, or a time is waited for",
+            Action.RESOLVE: "a lost answer is looked for, nothing more is sent; see batch_submission",
+            Action.STOPPED: "sending has stopped and waits for a person; see batch_submission",
         }
         return None, f"{load}: {words.get(step.action, step.action.value)}"
     kind = step.action.value
@@ -139,22 +163,37 @@ _UNFINISHED = [
 
 
 def _observe(
-    workload: Workload, record: Load, batches: list[Batch], shown: dict[str, list[object]]
+    load: LoadContext, record: Load, seen: list[Any], resolved: list[str]
 ) -> Iterator[dg.AssetObservation]:
     """An observation when something changed, or now and then while batches run."""
+    batches = load.ledger.batches(record)
     open_batches = [batch for batch in batches if batch.open]
-    signature = f"{record.generation}/{len(batches)}/{len(open_batches)}"
-    before, at = shown.get(record.load, ["", 0.0])
+    signature = f"{record.generation}/{len(batches)}/{len(open_batches)}/{'|'.join(resolved)}"
     moment = time.time()
-    assert isinstance(at, int | float)
-    if signature == before and (not open_batches or moment - at < OBSERVE_SECONDS):
+    if signature == seen[0] and (not open_batches or moment - seen[1] < OBSERVE_SECONDS):
         return
-    shown[record.load] = [signature, moment]
-    yield observation(workload.name, record.load, batches)
+    seen[0], seen[1] = signature, moment
+    yield observation(load.workload.name, record.load, batches, resolved)
 
 
-def observation(workload: str, load: str, batches: list[Batch]) -> dg.AssetObservation:
-    """How a load's batches stand, for the page of batch_submission."""
+def _watch(load: LoadContext, record: Load, seen: list[Any]) -> Iterator[dg.RunRequest]:
+    """The check `sending`, evaluated anew when its answer has changed."""
+    signature = sending_signature(record, load.ledger, load.settings)
+    # A cursor of an earlier release has no third entry.
+    before = seen[2] if len(seen) > 2 else ""
+    seen[2:] = [signature]
+    if signature != before:
+        yield dg.RunRequest(
+            run_key=f"{load.workload.name}|{record.load}|watch|{time.time():.3f}",
+            job_name=job_name(load.workload.name, "watch"),
+            partition_key=record.load,
+        )
+
+
+def observation(
+    workload: str, load: str, batches: list[Batch], resolved: Sequence[str] = ()
+) -> dg.AssetObservation:
+    """How a load's batches stand, and what became of lost answers, for the page of batch_submission."""
     open_batches = [batch for batch in batches if batch.open]
     age = max(
         ((datetime.now(UTC) - batch.created_at).total_seconds() / 3600 for batch in open_batches),
@@ -163,14 +202,17 @@ def observation(workload: str, load: str, batches: list[Batch]) -> dg.AssetObser
     return dg.AssetObservation(
         asset_key=asset_key(workload, "batch_submission"),
         partition=load,
-        description=f"{len(open_batches)} of {len(batches)} batches are still running.",
+        description="; ".join(
+            (*resolved, f"{len(open_batches)} of {len(batches)} batches are still running.")
+        ),
         metadata={
             "open_batches": len(open_batches),
             "ended_batches": len(batches) - len(open_batches),
             "oldest_open_hours": round(age, 3),
-            "share_of_24_h": round(age / CEILING_HOURS, 4),
+            "share_of_24_h": round(age / (CEILING.total_seconds() / 3600), 4),
             "succeeded": sum(batch.succeeded for batch in batches),
             "errored": sum(batch.errored for batch in batches),
             "expired": sum(batch.expired for batch in batches),
+            **({"resolved": "; ".join(resolved)} if resolved else {}),
         },
     )

@@ -5,7 +5,7 @@ import dagster as dg
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.asset_face import AssetFace, Results
 from batch_pipeline.dag.failures import stage_errors
-from batch_pipeline.dag.metadata import columns, numbers, schema
+from batch_pipeline.dag.metadata import columns, numbers, said, schema
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
 
@@ -69,6 +69,10 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
             )
             record = load.record()
             batches = load.ledger.batches(record)
+        for sentence in sent.resolved:
+            context.log.warning(sentence)
+        if sent.waits_for is not None:
+            context.log.warning("Not all was sent: %s", sent.waits_for)
         yield dg.MaterializeResult(
             metadata={
                 **numbers(
@@ -77,6 +81,7 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                     unsendable_rows=sent.unsendable,
                     batches=len(batches),
                 ),
+                **said(waits_for=sent.waits_for, resolved="; ".join(sent.resolved)),
                 "batch_ids": dg.MetadataValue.json([batch.batch_id for batch in batches][:100]),
             }
         )

@@ -1,7 +1,7 @@
 """The ledger's records as the rest of the code sees them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -14,12 +14,30 @@ class Phase(StrEnum):
 
 
 class ChunkState(StrEnum):
-    """`intent` means that nobody knows yet whether the API accepted the chunk."""
+    """What is known of a chunk's sending.
+
+    intent: nobody knows yet whether the API accepted it. submitted: it did. not_created: it refused.
+    not_found: its answer was lost, and no such batch appeared while it was looked for. duplicate: one
+    appeared after all, when its rows had been sent again: its cost counts, its answers do not.
+    unsendable: rows of which no request could be made.
+    """
 
     INTENT = "intent"
     SUBMITTED = "submitted"
     NOT_CREATED = "not_created"
+    NOT_FOUND = "not_found"
+    DUPLICATE = "duplicate"
     UNSENDABLE = "unsendable"
+
+
+class Adopted(StrEnum):
+    """How sure it is that a batch is a chunk's whose create call was never answered.
+
+    provisional: it is the only one that it can be. confirmed: its results carry the chunk's token.
+    """
+
+    PROVISIONAL = "provisional"
+    CONFIRMED = "confirmed"
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,17 @@ class Load:
     promoted_at: datetime | None
     promoted_rows: int | None
     promoted_fingerprint: str | None
+    not_before: datetime | None
+    waits_for: str | None
+    stopped: str | None
+    cancelled_at: datetime | None
+    cancelled_by: str | None
+    cancel_reason: str | None
+    purged_at: datetime | None
+
+    @property
+    def cancelled(self) -> bool:
+        return self.cancelled_at is not None
 
 
 @dataclass(frozen=True)
@@ -60,7 +89,9 @@ class Chunk:
     bytes: int
     sha256: str
     state: ChunkState
+    api: str | None
     intended_at: datetime
+    looked_for_since: datetime | None
     closed_at: datetime | None
     note: str | None
 
@@ -81,19 +112,33 @@ class Batch:
     created_at: datetime
     expires_at: datetime | None
     ended_at: datetime | None
+    adopted: Adopted | None
     missing_since: datetime | None
     results_gone: bool
+    retry_at: datetime | None
+    retries: int
+    retry_reason: str | None
+    doubted_since: datetime | None
+    cancel_requested_at: datetime | None
     collected_at: datetime | None
+    deleted_at: datetime | None
     defects: str | None
 
     @property
-    def ready(self) -> bool:
+    def ended(self) -> bool:
         """Nothing more will come: its results can be collected, or are known to be gone."""
-        return self.collected_at is None and (self.status == "ended" or self.results_gone)
+        return self.status == "ended" or self.results_gone
+
+    @property
+    def ready(self) -> bool:
+        """Ended, not collected yet, and not to be left alone for a while."""
+        due = self.retry_at is None or self.retry_at <= datetime.now(UTC)
+        return self.collected_at is None and self.ended and due
 
     @property
     def open(self) -> bool:
-        return self.collected_at is None and not self.ready
+        """The API still works on it."""
+        return self.collected_at is None and not self.ended
 
 
 @dataclass(frozen=True)

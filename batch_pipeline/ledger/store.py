@@ -2,37 +2,40 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import Engine, create_engine, event, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from batch_pipeline.errors import PipelineError
-from batch_pipeline.ledger.records import Batch, Chunk, ChunkState, Load, Override, Phase
-from batch_pipeline.ledger.tables import batches, chunks, loads, metadata, overrides
+from batch_pipeline.ledger.records import ChunkState, Load, Override, Phase
+from batch_pipeline.ledger.schema import bring_up_to_date
+from batch_pipeline.ledger.sendings import Sendings
+from batch_pipeline.ledger.tables import batches, chunks, loads, overrides
+from batch_pipeline.ledger.transactions import now
 
 LOCK_WAIT_SECONDS = 300.0
+# For somebody else's transaction: a shell in which a person has begun one, say.
+BUSY_WAIT_SECONDS = 120.0
+# How long a batch that was given up for lost may still turn up: it has ended by then, and says whose it is.
+LATE_ARRIVALS = timedelta(hours=48)
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Ledger:
+class Ledger(Sendings):
     """Opens (and creates) the ledger below the state folder. Cheap to make; safe in many processes."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, busy_wait_seconds: float | None = None) -> None:
         self._folder = state
-        self._engine = _engine(state / "ledger.sqlite")
+        wait = BUSY_WAIT_SECONDS if busy_wait_seconds is None else busy_wait_seconds
+        self._engine = _engine(state / "ledger.sqlite", wait)
 
     @classmethod
-    def existing(cls, state: Path) -> "Ledger | None":
+    def existing(cls, state: Path, busy_wait_seconds: float | None = None) -> "Ledger | None":
         """The ledger, or None where nothing has been recorded yet: looking must leave no trace."""
-        return cls(state) if (state / "ledger.sqlite").is_file() else None
+        return cls(state, busy_wait_seconds) if (state / "ledger.sqlite").is_file() else None
 
     @contextmanager
     def hold(
@@ -43,17 +46,26 @@ class Ledger:
         Raises:
             PipelineError: when another process keeps the load for longer than `wait_seconds`.
         """
+        with self.try_hold(workload, load, wait_seconds) as held:
+            if not held:
+                raise PipelineError(
+                    f"Another process is working on {workload} {load}; wait for it to finish, then try again."
+                )
+            yield
+
+    @contextmanager
+    def try_hold(self, workload: str, load: str, wait_seconds: float = 0.0) -> Iterator[bool]:
+        """As `hold`, for who can do without: false where another process keeps the load."""
         path = self._folder / "locks" / workload / f"{load}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=wait_seconds)
         except Timeout:
-            raise PipelineError(
-                f"Another process is working on {workload} {load}; wait for it to finish, then try again."
-            ) from None
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
             lock.release()
 
@@ -70,6 +82,15 @@ class Ledger:
         row = self._first(query)
         return _load(row) if row else None
 
+    def generations(self, workload: str | None = None, load: str | None = None) -> list[Load]:
+        """Every generation of every load, of any workload or of those given, the oldest first."""
+        query = select(loads).order_by(loads.c.load, loads.c.workload, loads.c.generation)
+        if workload is not None:
+            query = query.where(loads.c.workload == workload)
+        if load is not None:
+            query = query.where(loads.c.load == load)
+        return [_load(row) for row in self._all(query)]
+
     def newest_load(self, workload: str) -> str | None:
         """The latest date that was begun."""
         row = self._first(
@@ -78,12 +99,30 @@ class Ledger:
         return row["load"] if row else None
 
     def unfinished_loads(self, workload: str) -> list[Load]:
-        """Latest generations that are not settled, or settled and neither held nor promoted."""
+        """Latest generations that ask for something still.
+
+        Those neither held nor promoted; and any with a batch that is not read back, or a chunk that was
+        given up for lost so recently that it may still appear.
+        """
         latest = (
             select(loads.c.workload, loads.c.load, func.max(loads.c.generation).label("generation"))
             .where(loads.c.workload == workload)
             .group_by(loads.c.workload, loads.c.load)
             .subquery()
+        )
+        late = (
+            select(chunks.c.load)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
+            .where(
+                chunks.c.workload == loads.c.workload,
+                chunks.c.load == loads.c.load,
+                chunks.c.generation == loads.c.generation,
+                or_(
+                    batches.c.batch_id.is_not(None) & batches.c.collected_at.is_(None),
+                    (chunks.c.state == ChunkState.NOT_FOUND.value)
+                    & (chunks.c.closed_at >= now() - LATE_ARRIVALS),
+                ),
+            )
         )
         query = (
             select(loads)
@@ -93,7 +132,12 @@ class Ledger:
                 & (loads.c.load == latest.c.load)
                 & (loads.c.generation == latest.c.generation),
             )
-            .where(loads.c.promoted_at.is_(None), func.coalesce(loads.c.gate, "") != "hold")
+            .where(
+                or_(
+                    loads.c.promoted_at.is_(None) & (func.coalesce(loads.c.gate, "") != "hold"),
+                    late.exists(),
+                )
+            )
             .order_by(loads.c.load)
         )
         return [_load(row) for row in self._all(query)]
@@ -131,11 +175,15 @@ class Ledger:
             )
         )
 
+    def update_load(self, load: Load, **changes: Any) -> None:
+        """Sets columns of one load."""
+        self._write(update(loads).where(*_is(load)).values(**changes))
+
     def set_phase(self, load: Load, phase: Phase) -> None:
         """Settling clears what was decided of an earlier state of the rows."""
         values: dict[str, Any] = {"phase": phase.value}
         if phase is Phase.SETTLED:
-            values["settled_at"] = now()
+            values |= {"settled_at": now(), "not_before": None, "waits_for": None, "stopped": None}
         else:
             values |= {
                 "settled_at": None,
@@ -195,95 +243,6 @@ class Ledger:
         )
         return Override(**row) if row else None
 
-    # Chunks and batches
-
-    def record_intent(self, chunk: Chunk) -> None:
-        """Before the POST: from here on, somebody may have been charged for this chunk."""
-        values = {**vars(chunk), "state": chunk.state.value}
-        self._write(insert(chunks).values(**values))
-
-    def record_submitted(
-        self,
-        chunk_id: str,
-        *,
-        batch_id: str,
-        request_id: str | None,
-        api: str,
-        status: str,
-        created_at: datetime,
-        expires_at: datetime | None,
-    ) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(chunks)
-                .where(chunks.c.chunk_id == chunk_id)
-                .values(state=ChunkState.SUBMITTED.value, closed_at=now())
-            )
-            connection.execute(
-                insert(batches).values(
-                    batch_id=batch_id,
-                    chunk_id=chunk_id,
-                    request_id=request_id,
-                    api=api,
-                    status=status,
-                    created_at=created_at,
-                    expires_at=expires_at,
-                )
-            )
-
-    def record_not_created(self, chunk_id: str, note: str) -> None:
-        self._write(
-            update(chunks)
-            .where(chunks.c.chunk_id == chunk_id)
-            .values(state=ChunkState.NOT_CREATED.value, closed_at=now(), note=note)
-        )
-
-    def note_intent(self, chunk_id: str, note: str) -> None:
-        self._write(update(chunks).where(chunks.c.chunk_id == chunk_id).values(note=note))
-
-    def chunks(self, load: Load) -> list[Chunk]:
-        query = (
-            select(chunks)
-            .where(
-                chunks.c.workload == load.workload,
-                chunks.c.load == load.load,
-                chunks.c.generation == load.generation,
-            )
-            .order_by(chunks.c.intended_at, chunks.c.chunk_id)
-        )
-        return [Chunk(**{**row, "state": ChunkState(row["state"])}) for row in self._all(query)]
-
-    def batches(self, load: Load) -> list[Batch]:
-        query = (
-            select(batches)
-            .join(chunks, chunks.c.chunk_id == batches.c.chunk_id)
-            .where(
-                chunks.c.workload == load.workload,
-                chunks.c.load == load.load,
-                chunks.c.generation == load.generation,
-            )
-            .order_by(batches.c.created_at, batches.c.batch_id)
-        )
-        return [
-            Batch(**{**row, "results_gone": bool(row["results_gone"])}) for row in self._all(query)
-        ]
-
-    def update_batch(self, batch_id: str, **changes: Any) -> None:
-        """Sets columns of one batch: what the API now says of it, or what was made of its results."""
-        self._write(update(batches).where(batches.c.batch_id == batch_id).values(**changes))
-
-    def _write(self, statement: Any) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(statement)
-
-    def _first(self, query: Any) -> dict[str, Any] | None:
-        rows = self._all(query)
-        return rows[0] if rows else None
-
-    def _all(self, query: Any) -> list[dict[str, Any]]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
 
 def _is(load: Load) -> tuple[Any, ...]:
     return (
@@ -297,9 +256,9 @@ def _load(row: dict[str, Any]) -> Load:
     return Load(**{**row, "phase": Phase(row["phase"])})
 
 
-def _engine(path: Path) -> Engine:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
+def _engine(path: Path, busy_wait_seconds: float) -> Engine:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_wait_seconds})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -309,10 +268,5 @@ def _engine(path: Path) -> Engine:
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
 
-    with engine.begin() as connection:
-        for table in metadata.sorted_tables:
-            # Two processes may open a new ledger at once: looking first would not be enough.
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
+    bring_up_to_date(engine, path)
     return engine

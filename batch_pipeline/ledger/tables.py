@@ -51,6 +51,13 @@ loads = Table(
     Column("promoted_at", UtcTime),
     Column("promoted_rows", Integer),
     Column("promoted_fingerprint", String(64)),
+    Column("not_before", UtcTime),  # nothing is sent until then, and why
+    Column("waits_for", String),
+    Column("stopped", String),  # why nothing is sent until a person launches it again
+    Column("cancelled_at", UtcTime),
+    Column("cancelled_by", String(128)),
+    Column("cancel_reason", String),
+    Column("purged_at", UtcTime),  # its row data was removed
 )
 
 chunks = Table(
@@ -67,8 +74,12 @@ chunks = Table(
     Column("requests", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # intent | submitted | not_created | unsendable
+    Column("state", String(16), nullable=False),  # see records.ChunkState
+    Column("api", String(256)),  # the address it was sent to
     Column("intended_at", UtcTime, nullable=False),
+    Column(
+        "looked_for_since", UtcTime
+    ),  # since when its batch is looked for, its answer being lost
     Column("closed_at", UtcTime),
     Column("note", String),
     UniqueConstraint("token"),
@@ -90,10 +101,27 @@ batches = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column(
+        "adopted", String(16)
+    ),  # provisional | confirmed, where the create call's answer was lost
     Column("missing_since", UtcTime),  # since when the API says that it knows no such batch
+    Column("retry_at", UtcTime),  # its results are not asked for before, and why
+    Column("retries", Integer, nullable=False, default=0),
+    Column("retry_reason", String),
+    Column("doubted_since", UtcTime),  # since when its results do not add up
+    Column("cancel_requested_at", UtcTime),
+    Column("deleted_at", UtcTime),  # deleted at the API, by us
     Column("results_gone", Integer, nullable=False, default=0),
     Column("collected_at", UtcTime),
     Column("defects", String),  # what did not add up in the results that were accepted, as JSON
+)
+
+# Batches of the workspace that turned out not to be ours; nothing is known of them but that.
+foreign_batches = Table(
+    "foreign_batches",
+    metadata,
+    Column("batch_id", String(128), primary_key=True),
+    Column("recorded_at", UtcTime, nullable=False),
 )
 
 overrides = Table(

@@ -1,6 +1,6 @@
 """The gate: the one decision that lets a load be promoted, with its reasons."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -20,7 +20,6 @@ class GateDecision:
     reasons: list[str]
     fingerprint: str
     override_reason: str | None = None
-    closed_reasons: list[str] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -41,6 +40,8 @@ def decide(
     cost_usd: float,
     fingerprint: str,
     override_reason: str | None,
+    cancelled: str | None = None,
+    unpriced: int = 0,
 ) -> GateDecision:
     """The gate of a settled load. An override opens it for any reason but a leak.
 
@@ -48,12 +49,13 @@ def decide(
     """
     findings = [
         _coverage(coverage),
+        *([_Finding("hold", f"the load was cancelled: {cancelled}")] if cancelled else []),
         *([] if validated or not coverage.denominator else [_Finding("hold", _NOTHING)]),
         *([_Finding("leak", changed)] if changed else []),
         *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),
         *([_Finding("hold", _UNGRADED)] if ungraded else [_golden(golden, gates)]),
         *_validity(validity, gates),
-        *_cost(cost_usd, gates),
+        *_cost(cost_usd, unpriced, gates),
     ]
     leaks, holds, passes = (
         [finding.sentence for finding in findings if finding.kind == kind]
@@ -61,11 +63,10 @@ def decide(
     )
     closed = leaks + holds
     if leaks or (holds and override_reason is None):
-        return GateDecision(False, closed, fingerprint, None, closed)
+        return GateDecision(False, closed, fingerprint)
     if holds:
-        return GateDecision(
-            True, [f"override: {override_reason}", *closed], fingerprint, override_reason, closed
-        )
+        said = [f"override: {override_reason}", *closed]
+        return GateDecision(True, said, fingerprint, override_reason)
     return GateDecision(True, passes, fingerprint)
 
 
@@ -111,11 +112,16 @@ def _validity(validity: Rate, gates: GatesSpec) -> list[_Finding]:
     return [_Finding("pass", said)]
 
 
-def _cost(cost_usd: float, gates: GatesSpec) -> list[_Finding]:
+def _cost(cost_usd: float, unpriced: int, gates: GatesSpec) -> list[_Finding]:
     most = gates.max_cost_usd
     if most is None:
         return []
     said = f"cost ${cost_usd:,.4f}"
+    if unpriced:
+        said = (
+            f"cost at least ${cost_usd:,.4f}, without {unpriced:,} requests whose results are gone"
+        )
+        return [_Finding("hold", f"{said}; whether it is above ${most:,} cannot be told")]
     if cost_usd > float(most):
         return [_Finding("hold", f"{said}; the gate holds above ${most:,}")]
     return [_Finding("pass", said)]

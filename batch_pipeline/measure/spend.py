@@ -22,6 +22,17 @@ class Spend:
     def total_usd(self) -> float:
         return sum(self.usd.values())
 
+    def __add__(self, other: "Spend") -> "Spend":
+        tiers = sorted({*self.usd_by_tier, *other.usd_by_tier})
+        return Spend(
+            tokens={kind: self.tokens[kind] + other.tokens[kind] for kind in TOKENS},
+            usd={kind: self.usd[kind] + other.usd[kind] for kind in TOKENS},
+            usd_by_tier={
+                tier: self.usd_by_tier.get(tier, 0.0) + other.usd_by_tier.get(tier, 0.0)
+                for tier in tiers
+            },
+        )
+
     @property
     def cache_hit_rate(self) -> float | None:
         """Cache reads over all input tokens: a ratio of sums, never a mean of ratios."""

@@ -53,6 +53,14 @@ def write_report(state: Path, card: Scorecard) -> Path:
     return path
 
 
+def refresh_report(state: Path, card: Scorecard, promoted_at: datetime | None) -> None:
+    """Writes the page of a promoted load again where it is older: who promoted it died before writing it."""
+    path = report_path(state, card.workload, card.load)
+    written = path.stat().st_mtime if path.is_file() else 0.0
+    if promoted_at is not None and written < promoted_at.timestamp():
+        write_report(state, card)
+
+
 def _percent(value: "Rate | float | None", digits: int = 2) -> str:
     share = value.value if isinstance(value, Rate) else value
     return "–" if share is None else f"{share:.{digits}%}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.obstacles import is_no_room
 
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
@@ -32,7 +33,7 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     except duckdb.Error as error:
         damaged = re.search(r"/[^'\"]*/rows/[^'\"]*?\.parquet", str(error))
-        if damaged is None:
+        if damaged is None or is_no_room(error):
             raise
         raise PipelineError(
             f"{damaged[0]} is damaged or missing; restore it from a backup of the state folder, or send the "

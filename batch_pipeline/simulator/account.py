@@ -42,7 +42,7 @@ class CallLog:
 
 
 def account(batches: Batches, store: Store, calls: CallLog) -> dict[str, Any]:
-    """The body of GET /simulator/account.
+    """The body of GET /simulator/account, but for `faults`: how often the rules for calls fired since the start.
 
     `batches` is newest first. `tokens` and `params_billed` count batches that have ended; the latter
     says how many distinct params were billed once, twice, ...: more than once is paid twice, unless

@@ -258,7 +258,7 @@ class _Api:
 
     async def show_account(self, _: Request) -> Response:
         found = await asyncio.to_thread(account, self._batches, self._store, self._calls)
-        return _json(found, {"server": SERVER_NAME})
+        return _json({**found, "faults": self._faults.fired}, {"server": SERVER_NAME})
 
     async def unknown(self, _: Request) -> Response:
         request_id = new_request_id()

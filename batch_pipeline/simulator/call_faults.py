@@ -25,12 +25,22 @@ class CallFaults:
     def __init__(self, rules: Sequence[CallRule], counts: Mapping[str, int]) -> None:
         self._rules = rules
         self._counts: Counter[str] = Counter(counts)
+        self._fired: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def fired(self) -> dict[str, dict[str, int]]:
+        """How often a rule fired since the start: by kind of call, then by fault."""
+        by_kind: dict[str, dict[str, int]] = {}
+        for (kind, fault), number in sorted(self._fired.items()):
+            by_kind.setdefault(kind, {})[fault] = number
+        return by_kind
 
     def next(self, kind: CallKind) -> CallRule | None:
         """The rule that hits this call."""
         self._counts[kind] += 1
         for rule in self._rules:
             if kind in rule.kinds and rule.fires(sum(self._counts[k] for k in rule.kinds)):
+                self._fired[kind, rule.fault] += 1
                 return rule
         return None
 

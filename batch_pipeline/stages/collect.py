@@ -4,41 +4,58 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import zstandard
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
-from batch_pipeline.claude.decode import Reading, mark_gone, read_results
-from batch_pipeline.errors import PipelineError
+from batch_pipeline.claude.client import BatchesApi, LaterError, UnreachableError
+from batch_pipeline.claude.decode import Reading, mark_gone, read_results, token_of
 from batch_pipeline.ledger import Batch, Chunk, Load
-from batch_pipeline.ledger.store import now
+from batch_pipeline.ledger.records import Adopted
+from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
+from batch_pipeline.stages.address import require_same_api
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.patience import try_again_at
 from batch_pipeline.stages.poll import unknown_for_too_long
 
-# A results file that does not add up is fetched this often before the good lines are accepted.
+# A results file that does not add up is fetched this often at a time.
 DOWNLOADS = 3
 
 
 @dataclass
 class CollectSummary:
-    """What one call read back: batches, result lines by type, and defects by batch id."""
+    """What one call read back: batches, result lines by type, and by batch id what is wrong.
+
+    `defects` are of results that were accepted all the same; `postponed` says why a batch was left for later.
+    """
 
     batches: int = 0
     results: dict[str, int] = field(default_factory=dict)
     downloads: int = 0
     defects: dict[str, str] = field(default_factory=dict)
+    postponed: dict[str, str] = field(default_factory=dict)
+
+
+class _PostponedError(Exception):
+    """Its results cannot be taken now."""
+
+    def __init__(self, why: str, error: LaterError | None = None) -> None:
+        super().__init__(why)
+        self.error = error
 
 
 def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> CollectSummary:
     """Reads back every batch of the load that has ended and was not read yet.
 
+    One whose results cannot be had now, or do not add up yet, is left for a later call, and the ledger says
+    until when: they are kept for 29 days. One that lags never keeps the others from being read.
+
     Raises:
-        PipelineError: the results of some batch cannot be downloaded now; those of the others are kept.
+        ConfigurationError: the batches are not at the API that is configured now.
     """
     summary = CollectSummary()
-    failures: list[PipelineError] = []
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
@@ -46,15 +63,20 @@ def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> Coll
         client = api() if ready else None
         for batch in ready:
             assert client is not None
+            require_same_api(f"Batch {batch.batch_id}", batch.api, client.address)
             try:
                 _collect(context, record, chunks[batch.chunk_id], batch, client, summary)
-            except PipelineError as error:
-                # One that lags must not keep the others from being read before they are gone.
-                failures.append(error)
+            except _PostponedError as postponed:
+                moment = try_again_at(context.settings, postponed.error, batch.retries)
+                context.ledger.update_batch(
+                    batch.batch_id,
+                    retry_at=moment,
+                    retries=batch.retries + 1,
+                    retry_reason=str(postponed),
+                )
+                summary.postponed[batch.batch_id] = str(postponed)
                 continue
             summary.batches += 1
-    if failures:
-        raise failures[0]
     return summary
 
 
@@ -67,6 +89,9 @@ def _collect(
     summary: CollectSummary,
 ) -> None:
     folder = context.folder(record)
+    unconfirmed = batch.adopted is Adopted.PROVISIONAL and not batch.results_gone
+    if unconfirmed and not _is_ours(context, batch, chunk, api):
+        return
     with _download_folder(context, chunk) as scratch:
         best = _best_download(context, folder, chunk, batch, api, scratch, summary)
         if best is None:
@@ -74,6 +99,8 @@ def _collect(
                 reading = mark_gone(folder.sent(chunk.chunk_id), results, chunk_id=chunk.chunk_id)
         else:
             reading = best.reading
+            if reading.defects:
+                _doubt(context, batch, reading)
             _keep_raw(folder, chunk, best.raw)
             with replacing(folder.results(chunk.chunk_id)) as results:
                 shutil.move(best.parsed, results)
@@ -84,10 +111,44 @@ def _collect(
         batch.batch_id,
         collected_at=now(),
         results_gone=int(best is None),
+        adopted=Adopted.CONFIRMED.value if batch.adopted and best is not None else batch.adopted,
+        retry_at=None,
+        retry_reason=None,
         defects=reading.defects.to_json() if reading.defects else None,
     )
     if reading.defects:
         summary.defects[batch.batch_id] = str(reading.defects)
+
+
+def _is_ours(context: LoadContext, batch: Batch, chunk: Chunk, api: BatchesApi) -> bool:
+    """Whether an adopted batch's results carry the chunk's token; one that does not is given back."""
+    try:
+        custom_id = api.first_custom_id(batch.batch_id)
+    except UnreachableError as error:
+        raise _PostponedError(f"Its results could not be opened: {error}", error) from None
+    token = token_of(custom_id) if custom_id else chunk.token
+    if token == chunk.token:
+        return True
+    context.ledger.disown(
+        batch,
+        foreign=token is None or context.ledger.chunk_of(token) is None,
+        note=f"batch {batch.batch_id} was taken for it, but carries other requests",
+    )
+    return False
+
+
+def _doubt(context: LoadContext, batch: Batch, reading: Reading) -> None:
+    """Results that do not add up are taken for final only when they have not for the whole grace period.
+
+    Rows without a result are sent, and paid for, again.
+    """
+    since = batch.doubted_since or now()
+    if batch.doubted_since is None:
+        context.ledger.update_batch(batch.batch_id, doubted_since=since)
+    if now() - since < timedelta(seconds=context.settings.grace_seconds):
+        raise _PostponedError(
+            f"Its results do not add up ({reading.defects}); they are fetched again."
+        )
 
 
 @contextmanager
@@ -106,7 +167,7 @@ def _gone_for_good(context: LoadContext, batch: Batch, api: BatchesApi) -> bool:
     """Tells results that were deleted or outlived their 29 days from ones that answer 404 for a moment."""
     status = api.retrieve(batch.batch_id)
     if status is None:
-        return unknown_for_too_long(context.ledger, batch, context.settings.grace_seconds)
+        return unknown_for_too_long(context.ledger, batch, api, context.settings.grace_seconds)
     return status.archived
 
 
@@ -162,10 +223,7 @@ def _best_download(
         if not reading.defects:
             break
     if best is None:
-        raise PipelineError(
-            f"The results of batch {batch.batch_id} could not be downloaded: {failure} "
-            "They are kept by the API for 29 days; the next collect tries again."
-        )
+        raise _PostponedError(f"Its results could not be downloaded: {failure}", failure)
     return best
 
 

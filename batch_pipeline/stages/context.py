@@ -35,6 +35,9 @@ class LoadContext:
         return record
 
     def folder(self, record: Load) -> LoadFolder:
+        """Where the load's files lie. Raises PipelineError where they were purged."""
+        if record.purged_at is not None:
+            raise PipelineError(purged_sentence(record))
         return LoadFolder.of(self.settings.state, record.workload, record.load, record.generation)
 
     @property
@@ -43,3 +46,12 @@ class LoadContext:
 
     def __str__(self) -> str:
         return f"{self.workload.name} {self.load}"
+
+
+def purged_sentence(record: Load) -> str:
+    """What a person is told who asks for rows that are no longer there."""
+    return (
+        f"The rows and results of {record.workload} {record.load} were purged at "
+        f"{record.purged_at:%Y-%m-%d %H:%M} UTC; its scorecard and what it promoted are kept. Only "
+        "`batch-pipeline run --resend` begins it anew, and pays for it again."
+    )

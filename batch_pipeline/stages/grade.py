@@ -3,6 +3,7 @@
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.scorecard import Scorecard, measuring
 from batch_pipeline.warehouse import GateRecord, Measure, write_metrics
 
@@ -10,10 +11,11 @@ from batch_pipeline.warehouse import GateRecord, Measure, write_metrics
 def grade(context: LoadContext) -> Scorecard:
     """Measures a settled load and records measures, golden outcomes and the gate's decision.
 
-    Raises PipelineError while rows are still open.
+    Raises PipelineError while rows are still open, or when they were purged.
     """
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
+        context.folder(record)
         with measuring(context) as (connection, card):
             require_settled(context, card)
             gate = card.gate
@@ -31,6 +33,8 @@ def grade(context: LoadContext) -> Scorecard:
                 else None,
                 gate=GateRecord(gate.promote, gate.reasons, gate.override_reason),
             )
+            # First, so that a load that counts as graded always has it.
+            keep_scorecard(context.settings.state, record, card)
             context.ledger.record_gate(record, promote=gate.promote, fingerprint=gate.fingerprint)
             return card
 

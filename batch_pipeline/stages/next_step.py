@@ -6,18 +6,24 @@ Read from the ledger alone, so that asking is cheap however many rows there are.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from batch_pipeline.ledger import Ledger, Load
+from batch_pipeline.ledger import Batch, Ledger, Load
 from batch_pipeline.ledger.records import ChunkState, Phase
+from batch_pipeline.ledger.transactions import now
 
 
 class Action(StrEnum):
-    """A job to launch, or a state to wait in."""
+    """A job to launch, or a state to wait in.
+
+    resolve: the answer to a create call was lost, and its batch must be looked for. stopped: nothing can be
+    sent until a person mends what the load says, and launches it again.
+    """
 
     SUBMIT = "submit"
     COLLECT = "collect"
     PUBLISH = "publish"
     WAIT = "wait"
-    UNRESOLVED = "unresolved"
+    RESOLVE = "resolve"
+    STOPPED = "stopped"
     PROMOTED = "promoted"
     HELD = "held"
 
@@ -40,25 +46,42 @@ def next_step(ledger: Ledger, workload: str, load: str) -> Step:
 
 def _decide(ledger: Ledger, record: Load) -> tuple[Action, str]:
     name = f"g{record.generation}"
+    chunks = ledger.chunks(record)
     batches = ledger.batches(record)
     ready = [batch for batch in batches if batch.ready]
     settled = record.settled_at.isoformat() if record.settled_at else ""
-    unresolved = any(chunk.state is ChunkState.INTENT for chunk in ledger.chunks(record))
+    later = record.not_before is not None and record.not_before > now()
+    sending = record.phase is Phase.SENDING and not record.cancelled
     # In order: the first that holds decides.
     steps = (
         (
             ready,
             Action.COLLECT,
-            f"{name}-{min((b.batch_id for b in ready), default='')}-{len(ready)}",
+            # The same batches, ready again after a fetch in vain, are another piece of work.
+            "-".join((name, min((b.batch_id for b in ready), default=""), _tries(ready))),
         ),
-        (unresolved, Action.UNRESOLVED, name),
+        (any(chunk.state is ChunkState.INTENT for chunk in chunks), Action.RESOLVE, name),
         # A wave that was cut off is completed before its batches end.
-        (record.phase is Phase.SENDING, Action.SUBMIT, f"{name}-{len(batches)}"),
-        (any(batch.open for batch in batches), Action.WAIT, name),
+        (
+            sending and not later and record.stopped is None,
+            Action.SUBMIT,
+            f"{name}-{len(chunks)}-{record.not_before or ''}",
+        ),
+        # What waits for its time, runs, or cannot be read back at the moment.
+        (
+            (sending and later) or any(batch.collected_at is None for batch in batches),
+            Action.WAIT,
+            name,
+        ),
+        (sending and record.stopped is not None, Action.STOPPED, name),
         # All is read back, but nobody has decided yet what comes next.
-        (record.phase is Phase.WAITING, Action.COLLECT, f"{name}-decide-{len(batches)}"),
+        (record.phase is not Phase.SETTLED, Action.COLLECT, f"{name}-decide-{len(batches)}"),
         (record.promoted_at is not None, Action.PROMOTED, name),
         (record.gate == "hold", Action.HELD, name),
         (True, Action.PUBLISH, f"{name}-{settled}"),
     )
     return next((action, work) for holds, action, work in steps if holds)
+
+
+def _tries(batches: list[Batch]) -> str:
+    return f"{len(batches)}-{sum(batch.retries for batch in batches)}"

@@ -4,44 +4,89 @@ from datetime import datetime, timedelta
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.ledger import Batch, Ledger, Load
-from batch_pipeline.ledger.store import now
+from batch_pipeline.ledger.transactions import now
+from batch_pipeline.stages.address import require_same_api
 
-# The list is newest first; a batch's own created_at bounds how far down it must be read.
+# A batch's own created_at bounds how far down the list must be read.
 _MARGIN = timedelta(minutes=5)
+# Other batches that are asked for before a single one is believed to be gone.
+_WITNESSES = 3
 
 
 def poll(ledger: Ledger, record: Load, api: BatchesApi, grace_seconds: float) -> list[Batch]:
     """Brings the ledger up to date on the open batches of a load; returns those that changed.
 
     A batch that the API does not know is waited for: right after creation that is normal. When it has
-    been unknown for `grace_seconds`, its results count as gone.
+    been unknown for `grace_seconds`, its results count as gone. Those of a cancelled load are asked to stop.
 
     Raises:
         UnreachableError: the API gave no usable answer; nothing is lost, look again later.
+        ConfigurationError: the batches are not at the API that is configured now.
     """
     open_batches = [batch for batch in ledger.batches(record) if batch.open]
     if not open_batches:
         return []
-    oldest = min(batch.created_at for batch in open_batches)
-    shown = api.statuses({batch.batch_id for batch in open_batches}, oldest - _MARGIN)
+    for batch in open_batches:
+        require_same_api(f"Batch {batch.batch_id}", batch.api, api.address)
+    shown = _shown(api, open_batches)
     changed: list[str] = []
     for batch in open_batches:
         status = shown.get(batch.batch_id) or api.retrieve(batch.batch_id)
+        if status is not None and record.cancelled and not batch.cancel_requested_at:
+            status = _cancel(ledger, batch, api) or status
         if status is None:
-            if unknown_for_too_long(ledger, batch, grace_seconds):
+            if unknown_for_too_long(ledger, batch, api, grace_seconds):
                 changed.append(batch.batch_id)
         elif _update(ledger, batch, status):
             changed.append(batch.batch_id)
     return [batch for batch in ledger.batches(record) if batch.batch_id in changed]
 
 
-def unknown_for_too_long(ledger: Ledger, batch: Batch, grace_seconds: float) -> bool:
-    """Notes that the API did not know `batch` just now; true once that has lasted `grace_seconds`."""
+def _shown(api: BatchesApi, batches: list[Batch]) -> dict[str, BatchStatus]:
+    """The batches as the workspace's list has them: one call for a thousand, where they are."""
+    wanted = {batch.batch_id for batch in batches}
+    missing = set(wanted)
+
+    def all_seen(status: BatchStatus) -> bool:
+        missing.discard(status.batch_id)
+        return not missing
+
+    since = min(batch.created_at for batch in batches) - _MARGIN
+    listed = api.created_since(since, all_seen)
+    return {status.batch_id: status for status in listed if status.batch_id in wanted}
+
+
+def _cancel(ledger: Ledger, batch: Batch, api: BatchesApi) -> BatchStatus | None:
+    status = api.cancel(batch.batch_id)
+    ledger.update_batch(batch.batch_id, cancel_requested_at=now())
+    return status
+
+
+def unknown_for_too_long(
+    ledger: Ledger, batch: Batch, api: BatchesApi, grace_seconds: float
+) -> bool:
+    """Notes that the API did not know `batch` just now; true once that has lasted `grace_seconds`.
+
+    Never true while the API knows none of our other recent batches either: then the key is probably one
+    of another workspace, and nothing is gone at all.
+    """
     moment: datetime = now()
     since = batch.missing_since or moment
-    gone = moment - since >= timedelta(seconds=grace_seconds)
+    gone = moment - since >= timedelta(seconds=grace_seconds) and _knows_others(ledger, batch, api)
     ledger.update_batch(batch.batch_id, missing_since=since, results_gone=int(gone))
     return gone
+
+
+def _knows_others(ledger: Ledger, batch: Batch, api: BatchesApi) -> bool:
+    others = [
+        other.batch_id
+        for other in ledger.batches_since(batch.created_at - timedelta(days=7))
+        if other.api == batch.api
+        and other.batch_id != batch.batch_id
+        and not (other.missing_since or other.results_gone or other.deleted_at)
+    ]
+    witnesses = others[-_WITNESSES:]
+    return not witnesses or any(api.retrieve(other) is not None for other in witnesses)
 
 
 def _update(ledger: Ledger, batch: Batch, status: BatchStatus) -> bool:

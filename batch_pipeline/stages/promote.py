@@ -4,7 +4,7 @@ It asks the gate itself, however it was launched: a check that passed in some ot
 the rows that are here now.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -15,6 +15,7 @@ from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import quoted, read_parquets
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.grade import require_settled
+from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.scorecard import Scorecard, measuring
 from batch_pipeline.warehouse.promoted import Promotion, promote_rows
 
@@ -46,10 +47,11 @@ def promote(
 
     Raises:
         GateClosedError: the gate holds the load.
-        PipelineError: rows are still open.
+        PipelineError: rows are still open, or were purged.
     """
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
+        folder = context.folder(record)
         reason = (override_reason or "").strip() or None
         with measuring(context, reason) as (connection, card):
             require_settled(context, card)
@@ -70,10 +72,12 @@ def promote(
                 workload=record.workload,
                 load=record.load,
                 key=context.workload.spec.source.key,
-                rows=context.folder(record).promoted,
+                rows=folder.promoted,
                 fingerprint=gate.fingerprint,
                 override_reason=gate.override_reason,
             )
+            kept = replace(card, promoted_rows=promotion.rows)
+            keep_scorecard(context.settings.state, record, kept)
             context.ledger.record_promotion(
                 record, rows=promotion.rows, fingerprint=gate.fingerprint
             )

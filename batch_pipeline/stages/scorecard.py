@@ -62,6 +62,8 @@ class Scorecard:
     promoted_rows: int
     answered_by: tuple[str, ...] = ()
     requests_by_tier: dict[int, int] = field(default_factory=dict)
+    # Requests whose results the API no longer has: what they cost is not known, so the cost is at least this.
+    unpriced_requests: int = 0
 
     @property
     def cost_usd(self) -> float:
@@ -89,6 +91,7 @@ class Scorecard:
             "escalation_rate": self._rate("escalation_rate"),
             "cost_usd": round(self.cost_usd, 9),
             "cost_per_good_row_usd": self.cost_per_good_row_usd,
+            "unpriced_requests": self.unpriced_requests,
             "golden": self.golden
             and {
                 "score": self.golden.score,
@@ -147,11 +150,18 @@ def measuring(
     Args:
         context: the load.
         override_reason: a reason given now, beside those on record.
+
+    Of a purged load it is the scorecard that was kept, and no tables are behind it.
     """
     record = context.ledger.load(context.workload.name, context.load)
     with querying(context.scratch) as connection:
         if record is None:
             yield connection, empty_scorecard(context.workload.name, context.load)
+            return
+        if record.purged_at is not None:
+            from batch_pipeline.stages.kept_scorecards import kept_scorecard
+
+            yield connection, kept_scorecard(context.settings.state, record)
             return
         _load_tables(connection, context, record)
         yield connection, _scorecard(connection, context, record, override_reason)
@@ -213,7 +223,8 @@ def _scorecard(
 ) -> Scorecard:
     spec = context.workload.spec
     folder = context.folder(record)
-    chunks = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
+    accepted = (ChunkState.SUBMITTED, ChunkState.DUPLICATE)
+    chunks = [c for c in context.ledger.chunks(record) if c.state in accepted]
     batches = context.ledger.batches(record)
     measured = rates(connection, record.source_rows)
     settled = record.phase is Phase.SETTLED
@@ -228,12 +239,18 @@ def _scorecard(
         )
         grade_rows(connection, context.workload.contract, spec.golden.match)
         golden = golden_score(connection, spec.golden.baseline)
+    paid, paid_before = _all_generations(context, record)
     spend = measure_spend(
         connection,
-        read_parquets(_all_generations(context, record), RESULT_COLUMNS),
+        read_parquets(paid, RESULT_COLUMNS),
         load_prices(context.settings.prices),
         datetime.now(UTC).date() if not batches else batches[0].created_at.date(),
     )
+    (unpriced,) = connection.execute(
+        f"SELECT count(*) FROM {read_parquets(paid, RESULT_COLUMNS)} WHERE result = 'gone'"
+    ).fetchall()[0]
+    if paid_before is not None:
+        spend += paid_before
     reconciled = batches_reconcile(chunks, batches)
     by_tier: dict[int, int] = {}
     for chunk in chunks:
@@ -253,8 +270,10 @@ def _scorecard(
             validity=measured["validity"],
             golden=golden,
             cost_usd=spend.total_usd,
+            unpriced=unpriced,
             fingerprint=fingerprint,
             override_reason=override.reason if override else override_reason,
+            cancelled=record.cancel_reason,
         )
         if changed and record.promoted_at is not None:
             said = f"promoted at {record.promoted_at:%Y-%m-%d %H:%M} UTC; the declaration changed since"
@@ -278,6 +297,7 @@ def _scorecard(
         promoted_rows=record.promoted_rows or 0,
         answered_by=tuple(sorted({batch.api for batch in batches if batch.api})),
         requests_by_tier=by_tier,
+        unpriced_requests=unpriced,
     )
 
 
@@ -312,10 +332,21 @@ def fingerprint_rows(connection: duckdb.DuckDBPyConnection, record: Load) -> str
     return f"g{record.generation}-{rows}-{digest or 0:032x}"
 
 
-def _all_generations(context: LoadContext, record: Load) -> list[str]:
-    # Rows that were sent again on purpose were paid for before, too.
+def _all_generations(context: LoadContext, record: Load) -> tuple[list[str], Spend | None]:
+    """The files of all results that were paid for, and what those cost that were purged.
+
+    Rows that were sent again on purpose were paid for before, too. A kept scorecard counts its own
+    generation and those before it.
+    """
+    from batch_pipeline.stages.kept_scorecards import kept_scorecard
+
+    state = context.settings.state
     paid: list[str] = []
-    for generation in range(1, record.generation + 1):
-        folder = LoadFolder.of(context.settings.state, record.workload, record.load, generation)
+    before: Spend | None = None
+    for one in context.ledger.generations(record.workload, record.load):
+        if one.purged_at is not None:
+            paid, before = [], kept_scorecard(state, one).spend
+            continue
+        folder = LoadFolder.of(state, one.workload, one.load, one.generation)
         paid += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
-    return paid
+    return paid, before

@@ -14,14 +14,23 @@ from batch_pipeline.stages.context import LoadContext
 def settle(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> bool:
     """Sets the load's phase by what is open, and returns whether nothing is.
 
-    Call it while holding the load, after all that was due has been sent, with the table `states` of
-    that moment.
+    Call it while holding the load, after what was due has been sent as far as that is possible now, with
+    the table `states` of that moment.
     """
+    if _due_rows(connection):
+        return _set(context, record, Phase.SENDING)
     if any(batch.collected_at is None for batch in context.ledger.batches(record)):
         return _set(context, record, Phase.WAITING)
     if _open_rows(connection, context, record):
         return _set(context, record, Phase.WAITING)
     return _set(context, record, Phase.SETTLED)
+
+
+def _due_rows(connection: duckdb.DuckDBPyConnection) -> int:
+    (due,) = connection.execute(
+        "SELECT count(*) FROM states WHERE next_tier IS NOT NULL"
+    ).fetchall()[0]
+    return int(due)
 
 
 def _open_rows(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> int:

@@ -11,6 +11,7 @@ import duckdb
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import ChunkState, Load
+from batch_pipeline.obstacles import is_no_room
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
@@ -101,6 +102,11 @@ def read_source(
 
 def _stop_at_running(context: LoadContext, record: Load) -> None:
     """Batches of a generation that was left behind would be paid for, and collected by nobody."""
+    if any(chunk.state is ChunkState.INTENT for chunk in context.ledger.chunks(record)):
+        raise PipelineError(
+            f"{context}: a chunk was sent and its answer was lost; it is looked for, so call without --resend "
+            "(or let the sensor carry on) until that is settled, then send the load again."
+        )
     out = [batch for batch in context.ledger.batches(record) if batch.collected_at is None]
     if out:
         raise PipelineError(
@@ -142,6 +148,8 @@ def _write(
                     f"{source.where} changed while it was read; launch again when nobody writes to it."
                 )
     except duckdb.Error as error:
+        if is_no_room(error):
+            raise
         raise unreadable(source, error) from None
     return rows, golden_rows
 

@@ -1,10 +1,11 @@
 """Opens a load's source and golden file, and says in a sentence what is wrong with them.
 
-Writes nothing. Keys may be quoted, for they are what a person looks for; no other value of a row is.
+Writes nothing. Keys may be quoted, for they are what a person looks for, unless the workload is declared
+sensitive; no other value of a row is.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import duckdb
@@ -14,14 +15,12 @@ from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.golden_file import open_golden
 from batch_pipeline.stages.source_columns import OWN_COLUMNS
 from batch_pipeline.workload.data_file import listed, literal, open_data_file
-from batch_pipeline.workload.spec import SourceSpec
+from batch_pipeline.workload.spec import SourceSpec, in_any_case
 from batch_pipeline.workload.workload import Workload
 
 # The temporary view of the source's rows. A user's SQL may well have a table called `source`.
 SOURCE = "_source_rows"
 
-# Columns that the promoted table has beside the key and the contract's fields.
-_PROVENANCE = ("_tier", "_model", "_batch_id", "_load")
 _PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 _KEYS_SHOWN, _KEY_LENGTH = 5, 80
 
@@ -30,13 +29,15 @@ _KEYS_SHOWN, _KEY_LENGTH = 5, 80
 class OpenedSource:
     """The view `SOURCE`: how sentences call it, its columns with their types, and its key.
 
-    `problem` says why a query over it failed, without quoting any row.
+    `problem` says why a query over it failed, without quoting any row; `sensitive`, that keys are not to be
+    quoted either.
     """
 
     where: str
     columns: dict[str, str]
     key: str
     problem: Callable[[duckdb.Error], str]
+    sensitive: bool = False
 
 
 def check_source(workload: Workload, load: str, connection: duckdb.DuckDBPyConnection) -> None:
@@ -91,12 +92,13 @@ def check_rows(connection: duckdb.DuckDBPyConnection, source: OpenedSource, rela
             f"The key column {source.key!r} is null in {missing:,} of {total:,} rows of {source.where}; "
             "give every row a key, or name another column in source.key."
         )
-    twice = connection.execute(
-        f"SELECT CAST({key} AS VARCHAR) AS k, count(*) AS n FROM {relation} GROUP BY ALL HAVING n > 1 "
-        f"ORDER BY n DESC, k LIMIT {_KEYS_SHOWN}"
-    ).fetchall()
+    repeated = f"SELECT CAST({key} AS VARCHAR) AS k, count(*) AS n FROM {relation} GROUP BY ALL HAVING n > 1"
+    twice = connection.execute(f"{repeated} ORDER BY n DESC, k LIMIT {_KEYS_SHOWN}").fetchall()
     if twice:
         values = ", ".join(f"{_shown(value)} ({n:,} times)" for value, n in twice)
+        if source.sensitive:
+            (many,) = connection.execute(f"SELECT count(*) FROM ({repeated})").fetchall()[0]
+            values = f"keys that occur more than once, and are not shown since the data is sensitive: {many:,}"
         raise ConfigurationError(
             f"The key column {source.key!r} is not unique in {source.where}: {values}; "
             "give each row a key of its own, or name another column in source.key."
@@ -120,7 +122,9 @@ def _open_path(
         kind=spec.format,
         wanted=[spec.key, *workload.prompt.columns],
     )
-    return OpenedSource(f"the source {file.path}", file.columns, spec.key, file.problem)
+    return OpenedSource(
+        f"the source {file.path}", file.columns, spec.key, file.problem, workload.spec.sensitive
+    )
 
 
 def _open_sql(
@@ -140,7 +144,9 @@ def _open_sql(
     except duckdb.Error as error:
         raise ConfigurationError(f"source.sql does not run: {_sql_problem(error)}.") from None
     columns = {row[0]: row[1] for row in described}
-    return OpenedSource("the result of source.sql", columns, spec.key, _sql_problem)
+    return OpenedSource(
+        "the result of source.sql", columns, spec.key, _sql_problem, workload.spec.sensitive
+    )
 
 
 def _attach(
@@ -214,24 +220,10 @@ def _check_columns(workload: Workload, source: OpenedSource) -> None:
             f"The column {wide[0]!r} of {where} is of type {columns[wide[0]]}, as sum() of integers makes it; "
             "cast it to BIGINT, DECIMAL or VARCHAR in source.sql."
         )
-    if taken := _in_any_case(OWN_COLUMNS, columns):
+    if taken := in_any_case(OWN_COLUMNS, columns):
         raise ConfigurationError(
             f"{where} has a column {taken!r}, a name that {workload.name}'s tables need; rename it."
         )
-    if _in_any_case(_PROVENANCE, [key]):
-        raise ConfigurationError(
-            f"source.key is {key!r}, a name that the promoted table needs; rename the column."
-        )
-    if field := _in_any_case([key], workload.contract.names):
-        raise ConfigurationError(
-            f"output has a field {field!r}, which is the source's key too; rename the field."
-        )
-
-
-def _in_any_case(names: Collection[str], among: Collection[str]) -> str | None:
-    """The first of `among` that SQL takes for one of `names`."""
-    folded = {name.casefold() for name in names}
-    return next((name for name in among if name.casefold() in folded), None)
 
 
 def _checked_columns(workload: Workload, source: OpenedSource) -> list[str]:

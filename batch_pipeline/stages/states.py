@@ -113,11 +113,19 @@ def derive_states(
                         WHEN policy = 'climb' AND tier + 1 >= $tiers THEN 'human_review'
                         WHEN policy = 'give_up' THEN 'quarantined'
                         WHEN policy = 'again' AND attempt >= $attempts THEN 'quarantined'
-                   END AS disposition
+                   END AS decided
             FROM judged
+        ),
+        closed AS (
+            -- Nothing is sent any more for a cancelled load: what would be due is closed.
+            SELECT * EXCLUDE (decided),
+                   decided IS NULL AND $cancelled AND (sending IS NULL OR policy IS NOT NULL) AS cut_off,
+                   CASE WHEN cut_off THEN 'quarantined' ELSE decided END AS disposition
+            FROM decided
         )
-        SELECT * EXCLUDE (policy),
-               CASE WHEN disposition <> 'validated' THEN coalesce(reason, outcome) END
+        SELECT * EXCLUDE (policy, cut_off),
+               CASE WHEN cut_off THEN 'load_cancelled'
+                    WHEN disposition <> 'validated' THEN coalesce(reason, outcome) END
                    AS disposition_reason,
                CAST(CASE WHEN disposition IS NOT NULL THEN NULL
                     WHEN sending IS NULL THEN 0
@@ -128,7 +136,12 @@ def derive_states(
                     WHEN sending IS NULL OR policy = 'climb' THEN 1
                     WHEN policy = 'again' THEN attempt + 1
                END AS INTEGER) AS next_attempt
-        FROM decided
+        FROM closed
         """,
-        {"source": str(folder.source), "tiers": len(spec.tiers), "attempts": spec.limits.attempts},
+        {
+            "source": str(folder.source),
+            "tiers": len(spec.tiers),
+            "attempts": spec.limits.attempts,
+            "cancelled": record.cancelled,
+        },
     )

@@ -1,7 +1,8 @@
 """batch_submission: sends every row that is due, each once, by the send protocol.
 
 Body to disk, intent to the ledger, one POST, batch id to the ledger. A crash or a lost answer in between
-leaves an intent that nobody can read as "not sent": it stops the load until it is resolved.
+leaves an intent that nobody can read as "not sent": nothing else of the load is sent until it is resolved.
+Whatever else stops the sending is written down with the load, so that whoever comes next knows when to go on.
 """
 
 import secrets
@@ -14,28 +15,36 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_pipeline.claude.client import BatchesApi, NotCreatedError, UnresolvedError
+from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.encode import ENVELOPE_BYTES, BodyFile, RequestTemplate
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.ledger.records import Phase
-from batch_pipeline.ledger.store import now
+from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.due_rows import DueRows, SentRows
+from batch_pipeline.stages.resolve import needs_resolving, resolve_held
+from batch_pipeline.stages.send import SendingEndsError, check_room, send_chunk
 from batch_pipeline.stages.settle import settle
-from batch_pipeline.stages.states import derive_states, live_chunks
+from batch_pipeline.stages.states import derive_states
 
 
 @dataclass
 class SendSummary:
-    """What one call sent: batches and requests by tier, and rows that could not be sent at all."""
+    """What one call sent: batches and requests by tier, rows that could not be sent, and what it has to say.
+
+    `resolved` is what became of chunks whose answer was lost; `waits_for` is why rows that are due were
+    left for later, None where none were.
+    """
 
     batches: int = 0
     requests: int = 0
     requests_by_tier: dict[int, int] = field(default_factory=dict)
     unsendable: int = 0
+    resolved: list[str] = field(default_factory=list)
+    waits_for: str | None = None
 
 
 @dataclass
@@ -51,17 +60,19 @@ def send_pending(
 ) -> SendSummary:
     """Sends all rows of the load that are due: never sent, to be sent again, or climbing a tier.
 
+    A load that was stopped (a spend limit, a refused key) is tried again: somebody asked for it.
+
     Args:
         context: the load.
-        api: makes the API client; called only when there is something to send.
+        api: makes the API client; called only when there is something to send or to look for.
         on_batch: called after each batch that the API accepted.
 
     Raises:
-        PipelineError: an intent is unresolved, the API refused, or the workload changed meanwhile.
-            What was sent before stays recorded; calling again continues.
+        PipelineError: the API refused for good, or the workload changed meanwhile. What was sent before
+            stays recorded; calling again continues.
     """
     with querying(context.scratch) as connection:
-        return send_due(connection, context, api, on_batch)
+        return send_due(connection, context, api, on_batch, asked=True)
 
 
 def send_due(
@@ -69,12 +80,17 @@ def send_due(
     context: LoadContext,
     api: Callable[[], BatchesApi],
     on_batch: Callable[[SendSummary], None],
+    *,
+    asked: bool = False,
 ) -> SendSummary:
-    """As `send_pending`; leaves the table `states` on the connection, as it is when all was sent."""
+    """As `send_pending`; leaves the table `states` on the connection, as it is when all was sent.
+
+    Unless it is `asked` for, a load that was stopped stays stopped.
+    """
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         summary = SendSummary()
-        _stop_at_unresolved(context, record)
+        unresolved = _resolve(context, record, api, summary)
         _remove_leftovers(context, record)
         derive_states(connection, context, record)
         due = dict(
@@ -84,33 +100,50 @@ def send_due(
             ).fetchall()
         )
         if due:
+            summary.waits_for = unresolved or _obstacle(record, asked=asked)
+        if due and summary.waits_for is None:
             _stop_at_change(context, record)
             wave = _wave(context, record)
             context.ledger.set_phase(record, Phase.SENDING)
-            client = api()
-            for tier in due:
-                _send_tier(context, record, connection, wave, tier, client, summary, on_batch)
-            derive_states(connection, context, record)
+            try:
+                client = api()
+                for tier, rows in due.items():
+                    _send_tier(
+                        context, record, connection, wave, tier, rows, client, summary, on_batch
+                    )
+                context.ledger.update_load(record, not_before=None, waits_for=None, stopped=None)
+            except SendingEndsError as end:
+                summary.waits_for = str(end)
+            # Anew: it may have been cancelled meanwhile.
+            derive_states(connection, context, context.record())
         settle(connection, context, record)
         return summary
+
+
+def _resolve(
+    context: LoadContext, record: Load, api: Callable[[], BatchesApi], summary: SendSummary
+) -> str | None:
+    """Looks for chunks whose answer was lost; why nothing may be sent, where some stay unresolved."""
+    if not needs_resolving(context.ledger, record):
+        return None
+    resolution = resolve_held(context, record, api())
+    summary.resolved = resolution.said
+    return "; ".join(resolution.said) if resolution.unresolved else None
+
+
+def _obstacle(record: Load, *, asked: bool) -> str | None:
+    """Why nothing may be sent at the moment."""
+    if record.not_before is not None and record.not_before > now():
+        return (
+            f"{record.waits_for} Until {record.not_before:%Y-%m-%d %H:%M:%S} UTC nothing is sent."
+        )
+    return None if asked else record.stopped
 
 
 def _wave(context: LoadContext, record: Load) -> int:
     """The number of the wave that is about to be sent; a wave that was cut off keeps its number."""
     last = max((chunk.wave for chunk in context.ledger.chunks(record)), default=0)
     return max(last, 1) if record.phase is Phase.SENDING else last + 1
-
-
-def _stop_at_unresolved(context: LoadContext, record: Load) -> None:
-    open_intents = [c for c in context.ledger.chunks(record) if c.state is ChunkState.INTENT]
-    if open_intents:
-        first = open_intents[0]
-        raise PipelineError(
-            f"{context}: {len(open_intents)} chunk(s) were sent and the answer never came "
-            f"(the first with {first.requests:,} requests at {first.intended_at:%Y-%m-%d %H:%M:%S} UTC"
-            f"{', ' + first.note if first.note else ''}); nothing more of this load is sent, since it might "
-            "be paid twice. Look in the Anthropic Console for a batch created then with as many requests."
-        )
 
 
 def _stop_at_change(context: LoadContext, record: Load) -> None:
@@ -126,11 +159,12 @@ def _remove_leftovers(context: LoadContext, record: Load) -> None:
     folder = context.folder(record)
     chunks = context.ledger.chunks(record)
     intents = {chunk.chunk_id for chunk in chunks if chunk.state is ChunkState.INTENT}
-    live = {chunk.chunk_id for chunk in live_chunks(chunks)}
+    # A chunk that was given up for lost may still turn up, and is then read by what it carried.
+    kept = {chunk.chunk_id for chunk in chunks if chunk.state is not ChunkState.NOT_CREATED}
     leftovers = [
         *folder.root.rglob(".*.tmp"),
         *(p for p in folder.body("x").parent.glob("*.json") if p.stem not in intents),
-        *(p for p in folder.sent("x").parent.glob("*.parquet") if p.stem not in live),
+        *(p for p in folder.sent("x").parent.glob("*.parquet") if p.stem not in kept),
     ]
     for path in leftovers:
         path.unlink(missing_ok=True)
@@ -142,6 +176,7 @@ def _send_tier(
     connection: duckdb.DuckDBPyConnection,
     wave: int,
     tier: int,
+    due: int,
     api: BatchesApi,
     summary: SendSummary,
     on_batch: Callable[[SendSummary], None],
@@ -162,6 +197,7 @@ def _send_tier(
     unsendable = _Unsendable()
     rows = DueRows(connection, folder, tier, prompt.columns)
     while rows.more():
+        check_room(context, record, due)
         chunk_id, token = uuid.uuid4().hex, secrets.token_hex(6)
         carried = SentRows()
         with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:
@@ -188,8 +224,11 @@ def _send_tier(
             folder.body(chunk_id).unlink()
             continue
         carried.write(folder.sent(chunk_id), tier, chunk_id)
-        chunk = _chunk(context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body)
-        _send(context, folder, chunk, api)
+        due -= body.requests
+        chunk = _chunk(
+            context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
+        )
+        send_chunk(context, record, chunk, api)
         summary.batches += 1
         summary.requests += chunk.requests
         summary.requests_by_tier[tier] = summary.requests_by_tier.get(tier, 0) + chunk.requests
@@ -197,37 +236,6 @@ def _send_tier(
     if unsendable.reasons:
         _record_unsendable(context, record, folder, wave, tier, unsendable)
         summary.unsendable += len(unsendable.reasons)
-
-
-def _send(context: LoadContext, folder: LoadFolder, chunk: Chunk, api: BatchesApi) -> None:
-    ledger = context.ledger
-    ledger.record_intent(chunk)
-    try:
-        created = api.create(folder.body(chunk.chunk_id))
-    except NotCreatedError as error:
-        ledger.record_not_created(chunk.chunk_id, str(error))
-        folder.body(chunk.chunk_id).unlink(missing_ok=True)
-        folder.sent(chunk.chunk_id).unlink(missing_ok=True)
-        raise PipelineError(
-            f"{context}: a batch of {chunk.requests:,} requests was not accepted and nothing was charged "
-            f"for it. {error} The rest of the load waits; launch it again when that is mended."
-        ) from None
-    except UnresolvedError as error:
-        ledger.note_intent(chunk.chunk_id, str(error))
-        raise PipelineError(
-            f"{context}: a batch of {chunk.requests:,} requests was sent, but {error}, so it may or may not "
-            "exist; nothing more of this load is sent, since it might be paid twice."
-        ) from None
-    ledger.record_submitted(
-        chunk.chunk_id,
-        batch_id=created.batch_id,
-        request_id=created.request_id,
-        api=api.address,
-        status=created.status,
-        created_at=created.created_at,
-        expires_at=created.expires_at,
-    )
-    folder.body(chunk.chunk_id).unlink(missing_ok=True)
 
 
 def _record_unsendable(
@@ -247,7 +255,9 @@ def _record_unsendable(
     ).append_column("reason", pa.array(unsendable.reasons, pa.string()))
     with replacing(folder.verdicts(chunk_id)) as temporary:
         pq.write_table(verdicts, temporary)
-    chunk = _chunk(context, record, chunk_id, chunk_id, wave, tier, ChunkState.UNSENDABLE, None)
+    chunk = _chunk(
+        context, record, chunk_id, chunk_id, wave, tier, ChunkState.UNSENDABLE, None, None
+    )
     context.ledger.record_intent(chunk)
 
 
@@ -260,6 +270,7 @@ def _chunk(
     tier: int,
     state: ChunkState,
     body: BodyFile | None,
+    address: str | None,
 ) -> Chunk:
     started: datetime = now()
     return Chunk(
@@ -275,7 +286,9 @@ def _chunk(
         bytes=body.bytes if body else 0,
         sha256=body.sha256 if body else "",
         state=state,
+        api=address,
         intended_at=started,
+        looked_for_since=None,
         closed_at=None if state is ChunkState.INTENT else started,
         note=None,
     )

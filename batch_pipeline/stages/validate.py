@@ -13,7 +13,10 @@ from batch_pipeline.stages.verdicts import count_reasons, example_failures, writ
 
 @dataclass
 class ValidateSummary:
-    """Verdicts of the whole load so far: by outcome and reason, with a few failing keys."""
+    """Verdicts of the whole load so far: by outcome and reason, with a few failing keys.
+
+    There are no examples where the workload is declared sensitive.
+    """
 
     judged_now: int = 0
     reasons: list[tuple[str, str, int]] = field(default_factory=list)
@@ -69,7 +72,8 @@ def validate_results(context: LoadContext) -> ValidateSummary:
             ]
             if present(verdicts):
                 summary.reasons = count_reasons(connection, verdicts)
-                summary.examples = example_failures(connection, verdicts, folder.source, KEY)
+                if not context.workload.spec.sensitive:
+                    summary.examples = example_failures(connection, verdicts, folder.source, KEY)
         return summary
 
 

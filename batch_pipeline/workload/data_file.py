@@ -162,6 +162,9 @@ def _header(text: str, wanted: Collection[str]) -> tuple[str, list[str]]:
     header = headers[delimiter]
     if not any(name.strip() for name in header):
         raise _Unreadable("does not begin with a header; its first line must name the columns")
+    if broken := next((name for name in header if "\r" in name or "\n" in name), None):
+        # DuckDB finds no row at all below a header whose line breaks are not those of the file.
+        raise _Unreadable(f"has a column {broken!r}, whose name is two lines; rename it")
     names = [name or f"column{position}" for position, name in enumerate(header)]
     seen: dict[str, str] = {}
     for name in names:

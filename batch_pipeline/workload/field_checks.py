@@ -94,7 +94,8 @@ def _bind(function: Callable[[Any, Any], Any], argument: Any) -> Check:
 
 
 def _is_multiple(column: pd.Series[Any], step: Number) -> pd.Series[bool]:
-    if isinstance(step, int) and column.dtype == "Int64":
+    if float(step).is_integer():
+        # The remainder is exact, of floats too; a quotient beyond 2**53 would hide it in its rounding.
         return column % step == 0
     # 0.3 is a multiple of 0.1 to a person, though not to binary fractions: allow a few roundings.
     quotient = column / step

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_pipeline.errors import ConfigurationError
@@ -22,9 +24,34 @@ _FILE_ENDINGS = (".md", ".txt", ".j2", ".jinja")
 # The name under which a template finds every column; also the name of a column where one is called so.
 _ROW = "row"
 
+# What `*` and `**` may make of a number that a hostile row holds.
+_MOST_REPEATED = 1_000_000
+_MOST_BITS = 10_000
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Reaches no Python object's inside, and makes no row fill the memory by multiplication."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "*":
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, int) and hasattr(other, "__len__"):
+                    _bounded(one * len(other), _MOST_REPEATED)
+        elif isinstance(left, int) and isinstance(right, int):
+            _bounded(left.bit_length() * right, _MOST_BITS)
+        return super().call_binop(context, operator, left, right)
+
+
+def _bounded(size: int, most: int) -> None:
+    if size > most:
+        raise SecurityError(f"a product in the template is larger than {most:,}")
+
+
 # A user's template is code that meets hostile row text: sandboxed, and an unknown name is an error, never
 # an empty string. Null becomes empty text rather than the word None.
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+_ENVIRONMENT = _Sandbox(
     undefined=StrictUndefined,
     autoescape=False,
     keep_trailing_newline=False,
@@ -129,6 +156,10 @@ def _columns(template: nodes.Template) -> tuple[str, ...]:
             f"prompt.user, line {node.lineno}: a template cannot use another one; copy its text in."
         )
     named = set(meta.find_undeclared_variables(template))
+    if any(node.name == "self" for node in template.find_all(nodes.Name)):
+        raise ConfigurationError(
+            "prompt.user uses `self`, which Jinja keeps for itself; write row['self'] for a column of that name."
+        )
     if _uses_row(template):
         named.discard(_ROW)
         of_row = _row_subscripts(template)

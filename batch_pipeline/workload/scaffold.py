@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.rows.query import querying, quoted
+from batch_pipeline.state_folder import as_the_person_has_it
 from batch_pipeline.workload.data_file import DataFile, listed, literal, open_data_file
 from batch_pipeline.workload.prompt import Prompt
 from batch_pipeline.workload.scaffold_text import declaration_text, system_text
@@ -89,8 +90,9 @@ def scaffold(
             "system.md": system_text(field, allowed),
         }
         golden_rows = 0
-        folder.mkdir(parents=True)
-        with removed_on_failure(folder):
+        with as_the_person_has_it():
+            folder.mkdir(parents=True)
+        with removed_on_failure(folder), as_the_person_has_it():
             for each, content in files.items():
                 (folder / each).write_text(content, encoding="utf-8")
             if answers is not None:

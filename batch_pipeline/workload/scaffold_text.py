@@ -132,6 +132,9 @@ attributes:
 
   # Each night at two, the load of the day before:
   # schedule: "0 2 * * *"
+
+  # Where not even keys may show outside the data: no example rows on checks, no keys in errors.
+  # sensitive: true
 """
 
 _GOLDEN = """\

@@ -5,6 +5,7 @@ is checked by `workload.workload` and `stages.source`.
 """
 
 import re
+from collections.abc import Collection, Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -23,6 +24,18 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NAME_RULE = (
     "it begins with a small letter and holds at most 63 small letters, digits and underscores"
 )
+
+
+# Columns that our own tables have beside the source's and the contract's.
+TABLE_NAMES = ("_row", "_golden", "_key", "_tier", "_model", "_batch_id", "_load")
+# The group of every asset that has none.
+DAGSTER_NAMES = ("default",)
+
+
+def in_any_case(names: Collection[str], among: Iterable[str]) -> str | None:
+    """The first of `among` that SQL takes for one of `names`."""
+    folded = {name.casefold() for name in names}
+    return next((name for name in among if name.casefold() in folded), None)
 
 
 class _Declared(BaseModel):
@@ -54,6 +67,15 @@ class SourceSpec(_Declared):
     key: str = Field(
         description="The column that identifies a row: unique, never null.", min_length=1
     )
+
+    @field_validator("key")
+    @classmethod
+    def _no_name_of_ours(cls, value: str) -> str:
+        if in_any_case(TABLE_NAMES, [value]):
+            raise ValueError(
+                f"{value!r} is a name that the promoted table needs; rename the column"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> "SourceSpec":
@@ -212,12 +234,32 @@ class WorkloadSpec(_Declared):
     schedule: str | None = Field(
         None, description="Cron line: when to send the load of the day before."
     )
+    sensitive: bool = Field(
+        False,
+        strict=True,
+        description="Whether not even keys may show outside the data itself: no example rows on checks, no "
+        "keys in errors. Row text never shows there.",
+    )
 
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is not a workload's name; {NAME_RULE}")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _no_name_of_dagsters(cls, value: str) -> str:
+        if value in DAGSTER_NAMES:
+            raise ValueError(f"{value!r} is a name that Dagster keeps for itself; choose another")
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _no_name_of_ours(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if taken := in_any_case(TABLE_NAMES, value):
+            raise ValueError(f"{taken!r} is a name that our own tables need; rename the field")
         return value
 
     @field_validator("schedule")
@@ -234,6 +276,14 @@ class WorkloadSpec(_Declared):
         if wrong:
             raise ValueError(f"{wrong[0]!r} is neither an e-mail address nor team:<name>")
         return value
+
+    @model_validator(mode="after")
+    def _key_is_no_field(self) -> "WorkloadSpec":
+        if field := in_any_case([self.source.key], self.output):
+            raise ValueError(
+                f"output has a field {field!r}, which is the source's key too; rename the field"
+            )
+        return self
 
     @model_validator(mode="after")
     def _matches_are_fields(self) -> "WorkloadSpec":

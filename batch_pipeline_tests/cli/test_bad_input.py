@@ -186,7 +186,7 @@ def test_a_bad_query(folder: Path, tmp_path: Path, source: dict[str, str], said:
     [
         (None, "golden.path: {file} does not exist"),
         ("text,answer\na,bug\n", "golden.match names 'label', but the golden file {file} has no column expected_label; it has text, answer"),
-        ("text,expected_label\na,bugs\n", "expected_label of the golden file {file} holds 'bugs' that output.label does not allow"),
+        ("text,expected_label\na,bugs\n", "expected_label of the golden file {file} holds what output.label does not allow (unknown_label) in row 1"),
         ("body,expected_label\na,bug\n", "prompt.user looks at the column 'text', which the golden file {file} does not have"),
         ("text,expected_label\n", "the golden file {file} has no rows"),
     ],

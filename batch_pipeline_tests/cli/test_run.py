@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,11 @@ from batch_pipeline.cli import main
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.night import DAY, Night, account_of
+from batch_pipeline_tests.stages.watching import posts
 
 KEYS = {
     "workload", "load", "source_rows", "dispositions", "coverage", "validity", "validity_all_tiers",
-    "escalation_rate", "cost_usd", "cost_per_good_row_usd", "golden", "gate", "batches", "requests",
+    "escalation_rate", "cost_usd", "cost_per_good_row_usd", "unpriced_requests", "golden", "gate", "batches", "requests",
     "results", "tokens", "cache_hit_rate", "promoted_rows",
 }  # fmt: skip
 
@@ -114,16 +117,83 @@ def test_out_of_time_is_exit_4_and_the_next_call_goes_on(
     assert len(account_of(simulator)["batches"]) == 1
 
 
-def test_a_lost_answer_is_exit_4_and_nothing_more_is_sent(
+def test_a_lost_answer_is_looked_for_and_the_load_promoted(
     simulate: Callable[..., Simulator], made: Night
 ) -> None:
     simulator = simulate(calls=[{"on": "create", "fault": "drop_after_accepting"}])
+    done = call("run", "questions", "--date", DAY, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["promoted_rows"] == 12
+    assert "is a chunk's whose answer was lost: adopted" in done.stderr
+    assert len(account_of(simulator)["batches"]) == 1
+
+
+def test_a_batch_that_does_not_appear_is_exit_4_and_nothing_more_is_sent(
+    simulate: Callable[..., Simulator], made: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "300")
+    simulator = simulate(calls=[{"on": "create", "fault": "drop_before_accepting"}])
     for _ in range(2):
         done = call("run", "questions", "--date", DAY, "--json", "--max-wait", "1")
         assert done.exit_code == 4
         assert json.loads(done.stdout)["gate"] is None
-        assert "nothing more of this load is sent" in done.stderr
-    assert len(account_of(simulator)["batches"]) == 1
+        assert "nothing more of the load is sent until that is settled" in done.stderr
+    assert posts(simulator) == 1
+
+
+def test_another_address_than_the_load_was_sent_to_is_exit_2_and_nothing_is_sent(
+    simulate: Callable[..., Simulator], made: Night
+) -> None:
+    simulator = simulate(calls=[{"on": "create", "fault": "drop_before_accepting"}])
+    made.submit()
+    [chunk] = made.ledger.chunks(made.context.record())
+    with closing(sqlite3.connect(made.context.settings.state / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("UPDATE chunks SET api = 'https://api.anthropic.com'")
+    done = call("run", "questions", "--date", DAY, "--json", "--max-wait", "3")
+    assert done.exit_code == 2, done.stderr
+    assert "was sent to https://api.anthropic.com, but ANTHROPIC_BASE_URL now names" in done.stderr
+    assert posts(simulator) == 1
+    assert made.ledger.chunks(made.context.record())[0].state is chunk.state
+
+
+def test_a_refusal_for_now_is_waited_out_and_the_load_promoted(
+    simulate: Callable[..., Simulator], made: Night
+) -> None:
+    simulator = simulate(
+        calls=[{"on": "create", "nth": 1, "fault": "status", "status": 429, "retry_after": 1}]
+    )
+    done = call("run", "questions", "--date", DAY, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "Sending waits until" in done.stderr
+    assert "Nothing is to be done." in done.stderr
+    assert posts(simulator) == 2
+
+
+def test_a_spend_limit_is_exit_4_with_its_sentence_and_the_next_call_tries_once(
+    simulate: Callable[..., Simulator], made: Night
+) -> None:
+    simulator = simulate(
+        calls=[
+            {
+                "on": "create",
+                "first": 2,
+                "fault": "status",
+                "status": 429,
+                "error_code": "enforced_spend_limit_reached",
+                "message": "Your organization has reached its monthly spend limit",
+                "retry_after": 3600,
+            }
+        ]
+    )
+    for n in (1, 2):
+        done = call("run", "questions", "--date", DAY, "--json")
+        assert done.exit_code == 4
+        assert "Your organization has reached its monthly spend limit" in done.stderr
+        assert "[enforced_spend_limit_reached]" in done.stderr
+        assert posts(simulator) == n
+    done = call("run", "questions", "--date", DAY, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert (posts(simulator), len(account_of(simulator)["batches"])) == (3, 1)
 
 
 def test_an_api_that_is_not_there_is_exit_4_with_json(
@@ -135,22 +205,6 @@ def test_an_api_that_is_not_there_is_exit_4_with_json(
     assert done.exit_code == 4
     assert set(json.loads(done.stdout)) == KEYS
     assert "No connection to the API could be made" in done.stderr
-
-
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_is_exit_4_and_the_next_call_goes_on(
-    simulate: Callable[..., Simulator], made: Night, which: signal.Signals
-) -> None:
-    simulator = simulate(turnaround_seconds=6)
-    process = start("run", "questions", "--date", DAY, "--json")
-    _wait_for_batch(made.ledger)
-    process.send_signal(which)
-    output, errors = process.communicate(timeout=60)
-
-    assert process.returncode == 4, errors
-    assert json.loads(output)["gate"] is None
-    assert call("run", "questions", "--date", DAY, "--json").exit_code == 0
-    assert len(account_of(simulator)["batches"]) == 1
 
 
 def test_a_killed_run_is_taken_up_again(simulate: Callable[..., Simulator], made: Night) -> None:

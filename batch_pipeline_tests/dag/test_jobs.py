@@ -207,8 +207,12 @@ def test_failing_answers_show_on_the_contract_check_with_example_keys(
 
 
 def test_results_that_do_not_add_up_fail_their_check_and_the_load_goes_on(
-    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+    simulate: Callable[..., Simulator],
+    dagster: Callable[..., Dagster],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # At once, where the grace period is none.
+    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0")
     simulate(rows=[{"contains": "number 3 ", "fault": "absent", "times": 1}])
     team = dagster()
     team.job("submit")
@@ -223,6 +227,47 @@ def test_results_that_do_not_add_up_fail_their_check_and_the_load_goes_on(
     assert "1 rows absent" in check.description
     team.to_settled()
     assert measure_load(team.night.context).dispositions["validated"] == 12
+
+
+def test_what_became_of_a_lost_answer_shows_on_batch_submission(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate(turnaround_seconds=3600, calls=[{"on": "create", "fault": "drop_after_accepting"}])
+    team = dagster()
+
+    lost = team.job("submit")
+    found = team.job("submit")
+
+    assert lost.success
+    assert found.success
+    op = f"{team.name}__batch_submission"
+    [before], [after] = (r.asset_materializations_for_node(op) for r in (lost, found))
+    assert "looked for before anything more is sent" in str(before.metadata["waits_for"].value)
+    assert "adopted until its results confirm it" in str(after.metadata["resolved"].value)
+    assert "waits_for" not in after.metadata
+    first, second = (checks(result)["sending"] for result in (lost, found))
+    assert (first.passed, second.passed) == (False, True)
+
+
+def test_the_cancel_job_stops_a_load_and_the_gate_holds_it_with_the_reason(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate(turnaround_seconds=3600)
+    team = dagster()
+    team.job("submit")
+    op = f"{team.name}__cancel_load"
+
+    done = team.job("cancel", run_config={"ops": {op: {"config": {"reason": "the wrong prompt"}}}})
+    team.to_settled()
+    published = team.job("publish")
+    again = team.job("cancel")
+
+    assert done.success
+    assert measure_load(team.night.context).dispositions["quarantined"] == 12
+    assert not published.success
+    gate = checks(published)["golden_gate"]
+    assert "the wrong prompt" in str(gate.description)
+    assert "nothing is left to cancel" in failure(again)
 
 
 def test_numbers_worth_plotting_are_numbers(

@@ -47,7 +47,9 @@ def chunk(record: Load, name: str = "c1") -> Chunk:
         bytes=1000,
         sha256="s",
         state=ChunkState.INTENT,
+        api=None,
         intended_at=MOMENT,
+        looked_for_since=None,
         closed_at=None,
         note=None,
     )
@@ -212,3 +214,102 @@ def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(openers) as pool:
         for n in range(5):
             assert list(pool.map(open_, [tmp_path / str(n)] * openers)) == [None] * openers
+
+
+# Lost answers
+
+
+def test_a_chunk_becomes_one_batch_and_only_while_its_fate_is_open(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    for name in ("c1", "c2"):
+        ledger.record_intent(chunk(record, name))
+    ledger.record_not_created("c2", "refused")
+    submit(ledger, "c1", "b1")
+    for name, batch_id in (("c1", "b2"), ("c2", "b3")):
+        with pytest.raises(PipelineError, match=batch_id):
+            submit(ledger, name, batch_id)
+    assert [(b.chunk_id, b.batch_id) for b in ledger.batches(record)] == [("c1", "b1")]
+    assert [c.state for c in ledger.chunks(record)] == [
+        ChunkState.SUBMITTED,
+        ChunkState.NOT_CREATED,
+    ]
+
+
+def test_the_first_moment_and_reason_of_a_lost_answer_stand(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    ledger.record_lost_answer("c1", "answered 500")
+    [first] = ledger.chunks(record)
+    ledger.record_lost_answer("c1", "looked for again")
+    assert ledger.chunks(record) == [first]
+    assert (first.note, first.looked_for_since is None) == ("answered 500", False)
+
+
+def test_a_chunk_that_was_given_up_for_lost_may_still_become_a_batch(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    ledger.record_not_found("c1", "no such batch")
+    assert ledger.intents() == []
+    submit(ledger, "c1", "b1")
+    assert [c.state for c in ledger.chunks(record)] == [ChunkState.SUBMITTED]
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_an_adoption_that_is_taken_back_leaves_an_intent_and_no_batch(
+    tmp_path: Path, foreign: bool
+) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    submit(ledger, "c1", "b1")
+    [batch] = ledger.batches(record)
+    ledger.disown(batch, foreign=foreign, note="it carries other requests")
+    assert ledger.batches(record) == []
+    assert [c.chunk_id for c in ledger.intents()] == ["c1"]
+    # What is proven to be somebody else's is never looked at again.
+    assert ledger.known(["b1"]) == ({"b1"} if foreign else set())
+
+
+def test_requests_in_flight_are_those_of_open_intents_and_of_batches_that_run(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path)
+    first, second = begun(ledger), begun(ledger, day="2026-11-19")
+    for n, record in enumerate((first, first, first, second, second, second)):
+        ledger.record_intent(replace(chunk(record, f"c{n}"), requests=10**n))
+    assert ledger.in_flight() == 111_111
+    for n in range(4):
+        submit(ledger, f"c{n}", f"b{n}")
+    assert ledger.in_flight() == 111_111
+    ledger.update_batch("b0", status="ended")
+    ledger.update_batch("b1", results_gone=1)
+    ledger.update_batch("b2", collected_at=MOMENT)
+    ledger.record_not_created("c4", "refused")
+    assert ledger.in_flight() == 101_000
+
+
+def test_a_promoted_load_with_a_batch_that_is_not_read_back_is_unfinished(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    submit(ledger, "c1", "b1")
+    ledger.record_promotion(record, rows=10, fingerprint="f")
+    assert [r.load for r in ledger.unfinished_loads("w")] == [DAY]
+    ledger.update_batch("b1", collected_at=MOMENT)
+    assert ledger.unfinished_loads("w") == []
+
+
+def test_a_chunk_given_up_for_lost_keeps_its_load_in_view_for_two_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    record = begun(ledger)
+    ledger.record_intent(chunk(record))
+    ledger.record_not_found("c1", "no such batch")
+    ledger.record_promotion(record, rows=10, fingerprint="f")
+    assert len(ledger.unfinished_loads("w")) == 1
+    monkeypatch.setattr("batch_pipeline.ledger.store.LATE_ARRIVALS", timedelta(0))
+    assert ledger.unfinished_loads("w") == []

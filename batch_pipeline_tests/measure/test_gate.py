@@ -52,7 +52,6 @@ LEAKS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_load_that_meets_every_gate_just_so_passes_and_says_why() -> None:
     passed = decision()
     assert passed.promote
-    assert passed.closed_reasons == []
     assert [reason.split()[0] for reason in passed.reasons] == ["all", "golden", "output", "cost"]
 
 

@@ -1,5 +1,8 @@
 """Files of rows are whole or not there."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,15 @@ def test_an_error_before_anything_was_written_is_the_one_that_is_raised(tmp_path
     with pytest.raises(KeyError), replacing(tmp_path / "file"):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    dead, alive = (tmp_path / f".file.{pid}.tmp" for pid in (gone.pid, os.getppid()))
+    other = tmp_path / f".file2.{gone.pid}.tmp"
+    for leftover in (dead, alive, other):
+        leftover.touch()
+    with replacing(tmp_path / "file") as temporary:
+        temporary.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([alive, other, tmp_path / "file"])

@@ -238,3 +238,20 @@ def test_every_kind_of_call_can_fail(simulate: Simulate, kind: str) -> None:
     with pytest.raises(anthropic.APIConnectionError):
         calls[kind]()
     assert account(simulator)["calls"][kind] == {"dropped": 1}
+
+
+def test_the_account_says_which_faults_befell_which_calls(simulate: Simulate) -> None:
+    simulator = simulate(
+        calls=[
+            {"on": ["create", "list"], "nth": [1, 3], "fault": "status", "status": 500},
+            {"on": "create", "fault": "drop_after_accepting"},
+        ]
+    )
+    client = client_of(simulator)
+    for call in (_create, _create, lambda c: c.messages.batches.list()):
+        with pytest.raises(anthropic.APIError):
+            call(client)
+    assert account(simulator)["faults"] == {
+        "create": {"drop_after_accepting": 1, "status": 1},
+        "list": {"status": 1},
+    }

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ import zstandard
 
 from batch_pipeline.claude.client import BatchesApi, UnreachableError
 from batch_pipeline.claude.decode import Defects
-from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Batch, ChunkState
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.collect import DOWNLOADS, CollectSummary, collect_results
@@ -19,6 +19,7 @@ from batch_pipeline.stages.escalate import escalate
 from batch_pipeline.stages.next_step import Action, next_step
 from batch_pipeline.stages.poll import poll
 from batch_pipeline.stages.scorecard import batches_reconcile
+from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
 from batch_pipeline.stages.validate import validate_results
 from batch_pipeline_tests.night import DAY, HAIKU, Night, rows
@@ -183,23 +184,43 @@ def test_what_came_before_a_broken_connection_is_never_taken_for_everything(
         calls=[{"on": "results", "first": 2 * DOWNLOADS, "fault": "cut_short", "at": "connection"}]
     )
     n = ended(night(count=20, golden=0))
-    for _ in range(2):
-        with pytest.raises(PipelineError, match=r"could not be downloaded.*tries again"):
-            collect(n)
-        escalate(n.context, BatchesApi)
-    assert collect(n).results == {"succeeded": 20}
-    assert posts(simulator) == 1
+    summary = collect(n)
+    [batch] = batches(n)
+    assert "could not be downloaded" in summary.postponed[batch.batch_id]
+    assert (summary.batches, summary.results) == (0, {})
+    escalate(n.context, BatchesApi)
+    n.settle()
+    assert finals(n) == {row["id"]: VALID for row in rows(20)}
+    assert (posts(simulator), downloads(simulator)) == (1, 2 * DOWNLOADS + 1)
+    assert [(b.retries, b.doubted_since, b.defects) for b in batches(n)] == [(2, None, None)]
+
+
+def test_a_download_that_failed_is_left_alone_until_its_time(
+    simulate: Simulate, night: MakeNight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = simulate(calls=[{"on": "results", "fault": "status", "status": 503}])
+    monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "30")
+    n = ended(night(count=2, golden=0))
+    collect(n)
+    assert collect(n).postponed == {}
+    assert downloads(simulator) == DOWNLOADS
+    assert n.next() is Action.WAIT
+    [batch] = batches(n)
+    assert batch.retry_at is not None
+    assert timedelta(seconds=50) < batch.retry_at - datetime.now(UTC) <= timedelta(seconds=60)
 
 
 def test_results_that_answer_404_for_a_while_are_waited_for(
     simulate: Simulate, night: MakeNight
 ) -> None:
-    simulate(calls=[{"on": "results", "first": DOWNLOADS, "fault": "status", "status": 404}])
+    simulator = simulate(
+        calls=[{"on": "results", "first": DOWNLOADS, "fault": "status", "status": 404}]
+    )
     n = ended(night())
-    with pytest.raises(PipelineError, match="could not be downloaded"):
-        collect(n)
+    assert list(collect(n).postponed) == [batches(n)[0].batch_id]
     assert [batch.results_gone for batch in batches(n)] == [False]
-    assert collect(n).results == {"succeeded": 17}
+    assert n.settle().dispositions["validated"] == 12
+    assert posts(simulator) == 1
 
 
 def test_a_batch_that_cannot_be_read_back_does_not_keep_the_others_waiting(
@@ -207,10 +228,12 @@ def test_a_batch_that_cannot_be_read_back_does_not_keep_the_others_waiting(
 ) -> None:
     simulate(calls=[{"on": "results", "first": DOWNLOADS, "fault": "status", "status": 500}])
     n = ended(night(count=6, golden=0, limits={"max_requests": 2}))
-    with pytest.raises(PipelineError, match=r"could not be downloaded.*500"):
-        collect(n)
+    summary = collect(n)
+    first, *_ = batches(n)
+    assert list(summary.postponed) == [first.batch_id]
+    assert "500" in summary.postponed[first.batch_id]
     assert [batch.collected_at is None for batch in batches(n)] == [True, False, False]
-    assert collect(n).batches == 1
+    assert n.settle().dispositions["validated"] == 6
 
 
 # Results that do not add up, however often they are fetched
@@ -226,14 +249,24 @@ def test_a_batch_that_cannot_be_read_back_does_not_keep_the_others_waiting(
     ],
 )
 def test_a_lasting_defect_costs_its_own_row_only_and_is_recorded(
-    simulate: Simulate, night: MakeNight, fault: str, defects: dict[str, int]
+    simulate: Simulate,
+    night: MakeNight,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    defects: dict[str, int],
 ) -> None:
     simulator = simulate(rows=[{"contains": "number 3 of", "times": 1, "fault": fault}])
+    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.3")
     n = ended(night(count=10, golden=0))
     summary = collect(n)
-    assert (summary.downloads, list(summary.defects)) == (DOWNLOADS, [batches(n)[0].batch_id])
-    assert defects_of(n) == [defects]
+    assert (summary.downloads, summary.batches) == (DOWNLOADS, 0)
+    assert "do not add up" in summary.postponed[batches(n)[0].batch_id]
     n.settle()
+    assert defects_of(n) == [defects]
+    first, *_ = batches(n)
+    assert first.collected_at is not None
+    assert first.doubted_since is not None
+    assert first.collected_at - first.doubted_since >= timedelta(seconds=0.3)
     lost = "absent" in defects
     assert finals(n) == {
         row["id"]: Final("validated", None, 0, 2 if lost and row["id"] == "r00003" else 1)
@@ -242,9 +275,24 @@ def test_a_lasting_defect_costs_its_own_row_only_and_is_recorded(
     assert [b["requests"] for b in accepted(simulator)] == ([10, 1] if lost else [10])
 
 
-def test_a_row_that_stays_absent_is_quarantined_as_absent(
+def test_results_that_add_up_in_the_end_leave_no_defect(
     simulate: Simulate, night: MakeNight
 ) -> None:
+    simulator = simulate(
+        calls=[{"on": "results", "first": DOWNLOADS, "fault": "cut_short", "at": "line"}]
+    )
+    n = ended(night(count=20, golden=0))
+    assert "10 rows absent" in collect(n).postponed[batches(n)[0].batch_id]
+    n.settle()
+    assert finals(n) == {row["id"]: VALID for row in rows(20)}
+    assert defects_of(n) == []
+    assert posts(simulator) == 1
+
+
+def test_a_row_that_stays_absent_is_quarantined_as_absent(
+    simulate: Simulate, night: MakeNight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.2")
     simulate(rows=[{"contains": "number 3 of", "fault": "absent"}])
     n = night(count=5, golden=0, limits={"attempts": 2})
     n.settle()
@@ -299,11 +347,11 @@ def test_rows_of_a_deleted_batch_are_quarantined_after_the_grace_and_not_sent_ag
     n = night(count=6, golden=0, limits={"max_requests": 3})
     n.submit()
     n.wait()
-    ask(simulator, "DELETE", batches(n)[0].batch_id)
-    with pytest.raises(PipelineError, match="could not be downloaded"):
-        collect(n)
-    time.sleep(0.35)
-    n.collect()
+    deleted, _ = batches(n)
+    ask(simulator, "DELETE", deleted.batch_id)
+    assert list(collect(n).postponed) == [deleted.batch_id]
+    # What it cost cannot be known any more, and that is said.
+    assert n.settle().unpriced_requests == 3
     assert [batch.results_gone for batch in batches(n)] == [True, False]
     gone = Final("quarantined", "results_gone", 0, 1)
     assert finals(n) == {row["id"]: gone if row["id"] < "r00003" else VALID for row in rows(6)}
@@ -427,9 +475,9 @@ def test_a_page_for_results_is_not_taken_for_results(
     n = ended(night(count=2, golden=0))
     with answering("text/html", b"<html>gateway</html>") as address, monkeypatch.context() as patch:
         patch.setenv("ANTHROPIC_BASE_URL", address)
-        with pytest.raises(PipelineError, match="could not be downloaded"):
-            collect(n)
-    assert collect(n).results == {"succeeded": 2}
+        [why] = collect(n).postponed.values()
+    assert "could not be downloaded" in why
+    assert n.settle().dispositions["validated"] == 2
 
 
 def test_a_poll_that_cannot_connect_says_so(
@@ -437,8 +485,8 @@ def test_a_poll_that_cannot_connect_says_so(
 ) -> None:
     simulate().stop()
     n = night(count=2, golden=0)
-    with pytest.raises(PipelineError, match="nothing was sent"):
-        n.submit()
+    read_source(n.context)
+    assert "nothing was sent" in str(send_pending(n.context, BatchesApi).waits_for)
     assert [c.state for c in n.ledger.chunks(n.context.record())] == [ChunkState.NOT_CREATED]
     with pytest.raises(UnreachableError, match="could not be reached"):
         BatchesApi().retrieve("msgbatch_1")

@@ -194,6 +194,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
         patch.setenv("ANTHROPIC_API_KEY", "test-key")
         patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
         patch.setenv("BATCH_PIPELINE_STATE", str(folder / "state"))
+        patch.setenv("BATCH_PIPELINE_POLL_SECONDS", "0.05")
+        patch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.5")
         night = stormy(partial(Night.make, folder), "1h")
         night.settle()
         card = grade(night.context)

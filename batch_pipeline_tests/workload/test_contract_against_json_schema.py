@@ -68,7 +68,7 @@ def verdicts(declared: dict[str, Schema], texts: list[str]) -> list[tuple[str, A
         ).fetchall()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_value_is_valid_exactly_when_its_declaration_accepts_it(data: st.DataObject) -> None:
     """The answer's fields are then what was sent, in the declared spelling."""

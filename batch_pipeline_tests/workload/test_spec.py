@@ -64,6 +64,8 @@ def test_shares_are_exact_as_they_were_written() -> None:
         ({"source": {"key": "id", "sql": "x", "format": "csv"}}, "`format` goes with `path`"),
         ({"source": {"key": "id", "path": "a", "format": "xls"}}, "'csv', 'parquet' or 'ndjson'"),
         ({"source": {"key": "", "path": "a.csv"}}, "source.key"),
+        ({"source": {"key": "_Tier", "path": "a.csv"}}, "'_Tier' is a name that the promoted table needs"),
+        ({"source": {"key": "Label", "path": "a.csv"}}, "a field 'label', which is the source's key too"),
         ({"prompt": {"user": "{{ text }}", "cache": "5m"}}, "`cache` goes with `system`"),
         ({"prompt": {"user": ""}}, "prompt.user"),
         ({"output": {}}, "output"),
@@ -85,6 +87,7 @@ def test_shares_are_exact_as_they_were_written() -> None:
         ({"schedule": "0 2 * *"}, "'0 2 * *' does not have five fields"),
         ({"schedule": "0 25 * * *"}, "'25' for the hour"),
         ({"owners": ["someone"]}, "neither an e-mail address nor team:<name>"),
+        ({"sensitive": "no"}, "sensitive: Input should be a valid boolean"),
         ({"colour": "red"}, "colour: Extra inputs"),
     ],
 )  # fmt: skip

@@ -1,0 +1,189 @@
+"""Chunks, batches, and how one became the other."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger.records import Adopted, Batch, Chunk, ChunkState, Load
+from batch_pipeline.ledger.tables import batches, chunks, foreign_batches
+from batch_pipeline.ledger.transactions import Transactions, now
+
+
+class Sendings(Transactions):
+    """The half of the ledger that the send protocol writes."""
+
+    def record_intent(self, chunk: Chunk) -> None:
+        """Before the POST: from here on, somebody may have been charged for this chunk."""
+        self._write(insert(chunks).values(**{**vars(chunk), "state": chunk.state.value}))
+
+    def record_submitted(
+        self,
+        chunk_id: str,
+        *,
+        batch_id: str,
+        request_id: str | None,
+        api: str,
+        status: str,
+        created_at: datetime,
+        expires_at: datetime | None,
+        adopted: Adopted | None = None,
+        state: ChunkState = ChunkState.SUBMITTED,
+    ) -> None:
+        """A chunk whose sending was open, or given up for lost, has become a batch.
+
+        Raises PipelineError where the chunk is in no such state: the batch would be lost sight of.
+        """
+        changed = self._write(
+            update(chunks)
+            .where(
+                chunks.c.chunk_id == chunk_id,
+                chunks.c.state.in_([ChunkState.INTENT.value, ChunkState.NOT_FOUND.value]),
+            )
+            .values(state=state.value, closed_at=now()),
+            insert(batches).values(
+                batch_id=batch_id,
+                chunk_id=chunk_id,
+                request_id=request_id,
+                api=api,
+                status=status,
+                created_at=created_at,
+                expires_at=expires_at,
+                adopted=adopted and adopted.value,
+            ),
+        )
+        if not changed:
+            raise PipelineError(
+                f"Batch {batch_id} is chunk {chunk_id}'s, but that is not open in the ledger; was the ledger "
+                "restored or edited while the batch was sent?"
+            )
+
+    def record_not_created(self, chunk_id: str, note: str) -> None:
+        self._close(chunk_id, ChunkState.NOT_CREATED, note)
+
+    def record_not_found(self, chunk_id: str, note: str) -> None:
+        """Its rows are due again; that the batch appears all the same is still watched for."""
+        self._close(chunk_id, ChunkState.NOT_FOUND, note)
+
+    def record_lost_answer(self, chunk_id: str, note: str) -> None:
+        """From now on the chunk's batch is looked for; the first moment and its reason stand."""
+        self._write(
+            update(chunks)
+            .where(chunks.c.chunk_id == chunk_id, chunks.c.looked_for_since.is_(None))
+            .values(looked_for_since=now(), note=note)
+        )
+
+    def disown(self, batch: Batch, *, foreign: bool, note: str) -> None:
+        """Takes back an adoption: the chunk's batch is looked for again. `foreign` ones never come back."""
+        statements = [
+            delete(batches).where(batches.c.batch_id == batch.batch_id),
+            update(chunks)
+            .where(chunks.c.chunk_id == batch.chunk_id)
+            .values(state=ChunkState.INTENT.value, closed_at=None, note=note),
+        ]
+        self._write(*statements, *([_foreign(batch.batch_id)] if foreign else []))
+
+    def record_foreign(self, batch_id: str) -> None:
+        """A batch of the workspace that is proven to be somebody else's."""
+        self._write(_foreign(batch_id))
+
+    def chunks(self, load: Load) -> list[Chunk]:
+        query = (
+            select(chunks)
+            .where(
+                chunks.c.workload == load.workload,
+                chunks.c.load == load.load,
+                chunks.c.generation == load.generation,
+            )
+            .order_by(chunks.c.intended_at, chunks.c.chunk_id)
+        )
+        return [_chunk(row) for row in self._all(query)]
+
+    def chunk_of(self, token: str) -> Chunk | None:
+        """The chunk of any load whose custom_ids begin with `token`."""
+        row = self._first(select(chunks).where(chunks.c.token == token))
+        return _chunk(row) if row else None
+
+    def intents(self) -> list[Chunk]:
+        """All chunks, of any load, whose fate is open."""
+        query = select(chunks).where(chunks.c.state == ChunkState.INTENT.value)
+        return [_chunk(row) for row in self._all(query)]
+
+    def batches(self, load: Load) -> list[Batch]:
+        query = (
+            select(batches)
+            .join(chunks, chunks.c.chunk_id == batches.c.chunk_id)
+            .where(
+                chunks.c.workload == load.workload,
+                chunks.c.load == load.load,
+                chunks.c.generation == load.generation,
+            )
+            .order_by(batches.c.created_at, batches.c.batch_id)
+        )
+        return [_batch(row) for row in self._all(query)]
+
+    def batches_since(self, moment: datetime) -> list[Batch]:
+        """Those of any load that the API created since."""
+        return [
+            _batch(row) for row in self._all(select(batches).where(batches.c.created_at >= moment))
+        ]
+
+    def known(self, batch_ids: list[str]) -> set[str]:
+        """Those of `batch_ids` that are ours, or are known not to be."""
+        found: set[str] = set()
+        for column in (batches.c.batch_id, foreign_batches.c.batch_id):
+            # SQLite takes some ten thousand parameters, and an unresolved intent lists hours, not years.
+            found |= {r["batch_id"] for r in self._all(select(column).where(column.in_(batch_ids)))}
+        return found
+
+    def in_flight(self) -> int:
+        """Requests, over all loads, that the API may be working on."""
+        query = (
+            select(func.coalesce(func.sum(chunks.c.requests), 0).label("requests"))
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
+            .where(
+                or_(
+                    chunks.c.state == ChunkState.INTENT.value,
+                    batches.c.collected_at.is_(None)
+                    & (batches.c.status != "ended")
+                    & (batches.c.results_gone == 0),
+                )
+            )
+        )
+        row = self._first(query)
+        return int(row["requests"]) if row else 0
+
+    def update_batch(self, batch_id: str, **changes: Any) -> None:
+        """Sets columns of one batch: what the API now says of it, or what was made of its results."""
+        self._write(update(batches).where(batches.c.batch_id == batch_id).values(**changes))
+
+    def _close(self, chunk_id: str, state: ChunkState, note: str) -> None:
+        self._write(
+            update(chunks)
+            .where(chunks.c.chunk_id == chunk_id)
+            .values(state=state.value, closed_at=now(), note=note)
+        )
+
+
+def _foreign(batch_id: str) -> Any:
+    return (
+        upsert(foreign_batches)
+        .values(batch_id=batch_id, recorded_at=now())
+        .on_conflict_do_nothing()
+    )
+
+
+def _chunk(row: dict[str, Any]) -> Chunk:
+    return Chunk(**{**row, "state": ChunkState(row["state"])})
+
+
+def _batch(row: dict[str, Any]) -> Batch:
+    return Batch(
+        **{
+            **row,
+            "results_gone": bool(row["results_gone"]),
+            "adopted": Adopted(row["adopted"]) if row["adopted"] else None,
+        }
+    )

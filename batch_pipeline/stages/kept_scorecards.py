@@ -1,0 +1,48 @@
+"""The scorecard that stays of a load when its rows are purged, as a file per generation.
+
+It is written when the load is graded and when it is promoted: later the workload may be declared no more, or
+its gates may say something else. It lies in a file and not in the warehouse, since whoever has that open must
+not keep a scorecard from being read.
+"""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger import Load
+from batch_pipeline.rows import replacing
+from batch_pipeline.stages.scorecard import Scorecard
+
+_CARD = TypeAdapter(Scorecard)
+
+
+def keep_scorecard(state: Path, record: Load, card: Scorecard) -> None:
+    """Writes it down, in the place of an earlier one of the same generation."""
+    with replacing(_path(state, record)) as temporary:
+        temporary.write_bytes(_CARD.dump_json(card, indent=1))
+
+
+def is_kept(state: Path, record: Load) -> bool:
+    """Whether there is one. Loads that an older version graded have none."""
+    return _path(state, record).is_file()
+
+
+def kept_scorecard(state: Path, record: Load) -> Scorecard:
+    """As it was when the load was graded or promoted last. Its spend counts earlier generations, too.
+
+    Raises PipelineError where it cannot be read.
+    """
+    path = _path(state, record)
+    try:
+        return _CARD.validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        raise PipelineError(
+            f"{path}, which keeps the scorecard of {record.workload} {record.load}, is damaged or missing; "
+            "restore it from a backup of the state folder."
+        ) from None
+
+
+def _path(state: Path, record: Load) -> Path:
+    name = f"g{record.generation}.json"
+    return state / "scorecards" / record.workload / record.load / name

@@ -1,0 +1,49 @@
+"""`batch-pipeline` in processes of its own, as a shell or a scheduler starts it."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CODE = "from batch_pipeline.cli import main; main()"
+
+
+def start(*arguments: str, file_size: int | None = None) -> "subprocess.Popen[str]":
+    """With the interrupt handling of a terminal's foreground job; `file_size` limits what it may write."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,  # noqa: PLW1509
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    for _ in range(2400):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"waited two minutes for {what}")
+
+
+def hears_sigterm(process: "subprocess.Popen[str]") -> bool:
+    """Whether the process has a handler of its own for SIGTERM (Linux)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)

@@ -1,0 +1,106 @@
+"""Any number of seeded nights on all cores, and a summary.
+
+    python -m batch_pipeline_tests.faults.soak [--seeds N] [--first M] [--crashes] [--keep FOLDER]
+
+`--crashes` also kills `batch-pipeline run` at every boundary there is, Dagster's own included.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from batch_pipeline_tests.faults.boundaries import DAGSTER, PRODUCT
+from batch_pipeline_tests.faults.crash_anywhere import RUN, STAGES, report
+from batch_pipeline_tests.faults.night_run import NightEnd, run_night
+from batch_pipeline_tests.faults.nights import draw
+from batch_pipeline_tests.faults.place import opened, rows, write_workload
+from batch_pipeline_tests.faults.zygote import Zygote
+from batch_pipeline_tests.night import DAY
+
+
+@contextmanager
+def warmed(folder: Path) -> Iterator[Zygote]:
+    """A zygote that has imported all that a night through Dagster imports."""
+    known = rows("A first customer", 2)
+    with opened(folder, known, {}) as place:
+        write_workload(folder, "first", {DAY: known}, [])
+        zygote = Zygote(place.work(RUN, ["first", DAY, 60], "warm"))
+    with zygote:
+        yield zygote
+
+
+def nights(
+    first: int, seeds: int, folder: Path, processes: int, *, keep: bool
+) -> Iterator[NightEnd]:
+    """Runs the nights of these seeds, several at a time, in the order of the seeds."""
+
+    def share(number: int) -> list[NightEnd]:
+        with warmed(folder / f"warm{number}") as zygote:
+            return [_night(seed, folder, zygote, keep=keep) for seed in _seeds(number)]
+
+    def _seeds(number: int) -> range:
+        return range(first + number, first + seeds, processes)
+
+    with ThreadPoolExecutor(processes) as pool:
+        for ends in pool.map(share, range(min(processes, seeds))):
+            yield from ends
+
+
+def _night(seed: int, folder: Path, zygote: Zygote, *, keep: bool) -> NightEnd:
+    end = run_night(draw(seed), folder / str(seed), zygote, keep=keep)
+    if end.violations:
+        click.echo(str(end))
+    return end
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Seeded nights, and crashes at every boundary.")
+    parser.add_argument("--seeds", type=int, default=500)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--crashes", action="store_true")
+    parser.add_argument("--keep", type=Path, help="keep everything that the nights leave, here")
+    options = parser.parse_args()
+    processes = os.cpu_count() or 1
+    started = time.monotonic()
+    total = NightEnd(draw(options.first))
+    violations = done = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        for end in nights(
+            options.first, options.seeds, folder, processes, keep=options.keep is not None
+        ):
+            done += 1
+            total.kills += end.kills
+            total.faults += end.faults
+            total.batches += end.batches
+            total.rows += end.rows
+            violations += len(end.violations)
+    click.echo(
+        f"{done} nights in {time.monotonic() - started:.0f} s: {total.rows} rows, {total.batches} batches"
+    )
+    click.echo(f"{total.kills.total()} kills: {_listed(total.kills)}")
+    click.echo(f"faults that struck: {_listed(total.faults)}")
+    click.echo(f"{violations} violations")
+    if options.crashes:
+        violations += sum(
+            report(call, owner, [], processes)
+            for call, owner in ((STAGES, PRODUCT), (RUN, PRODUCT), (RUN, DAGSTER))
+        )
+    return int(violations > 0)
+
+
+def _listed(counted: Counter[str]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counted.items())) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
