@@ -1,5 +1,6 @@
 """`batch-pipeline` in processes of its own, as a shell or a scheduler starts it."""
 
+import json
 import resource
 import signal
 import subprocess
@@ -47,3 +48,13 @@ def hears_sigterm(process: "subprocess.Popen[str]") -> bool:
     status = Path(f"/proc/{process.pid}/status").read_text()
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def run_at_once(*loads: tuple[str, str]) -> list[dict[str, object]]:
+    """The scorecards of one `run` per (workload, day), all started together; each must be promoted."""
+    processes = [start("run", name, "--date", day, "--json") for name, day in loads]
+    done = [finish(process) for process in processes]
+    for code, _, errors in done:
+        assert code == 0, errors
+        assert "Traceback" not in errors
+    return [json.loads(output) for _, output, _ in done]

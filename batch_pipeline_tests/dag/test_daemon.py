@@ -11,6 +11,7 @@ from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.settings import Settings
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.state_folder import private
+from batch_pipeline_tests.cli.commands import run_at_once
 from batch_pipeline_tests.dag.dagster_processes import DagsterProcesses
 from batch_pipeline_tests.night import DAY, Night, account_of
 from batch_pipeline_tests.security.left_behind import open_to_others
@@ -19,7 +20,7 @@ BACKFILL = ["2026-11-17", "2026-11-18"]
 
 
 @pytest.mark.timeout(480)
-def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion(
+def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion_beside_a_run(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     simulate: Callable[..., Simulator],
@@ -42,6 +43,9 @@ def test_the_sensor_brings_loads_launched_in_the_ui_to_promotion(
         dagster.wait_for(lambda: _promoted(made.ledger, DAY), "the load to be promoted", 180)
 
         dagster.backfill("questions__submit", BACKFILL)
+        # Beside the daemon, on a load that it is about to send or has sent.
+        (card,) = run_at_once(("questions", BACKFILL[0]))
+        assert card["promoted_rows"] == 12
         dagster.wait_for(
             lambda: all(_promoted(made.ledger, day) for day in BACKFILL),
             "the backfilled days to be promoted",

@@ -175,6 +175,13 @@ def stormy(make: MakeNight, cache: str) -> Night:
     )
 
 
+# Whatever is drawn, a row of each disposition.
+FATES = [
+    {"contains": "number 7 of", "fault": "refusal"},
+    {"contains": "number 8 of", "fault": "invalid_request"},
+]
+
+
 @dataclass(frozen=True)
 class Published:
     """A night with every kind of mishap, published, and the simulator that it was driven against."""
@@ -189,7 +196,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     folder = tmp_path_factory.mktemp("measuring")
     with (
         pytest.MonkeyPatch.context() as patch,
-        simulator_for(folder, seed=1, models={"*": FAULTS}, cache_hit_rate=0.7) as simulator,
+        simulator_for(
+            folder, seed=1, models={"*": FAULTS}, rows=FATES, cache_hit_rate=0.7
+        ) as simulator,
     ):
         patch.setenv("ANTHROPIC_API_KEY", "test-key")
         patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
