@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import Settings
 from batch_pipeline.simulator import Simulator

@@ -16,8 +16,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batch_pipeline.claude.errors import (
+    NotCreatedError,
+    NotNowError,
+    UnreachableError,
+    UnresolvedError,
+)
+from batch_pipeline.claude.refusals import (
+    is_spend_limit,
+    refusal,
+    request_id_of,
+    retry_after,
+    short,
+)
 from batch_pipeline.claude.same_origin import ForeignHostError, SameOrigin
-from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -29,30 +42,6 @@ _PAGE = 1000
 _BATCH_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _DOWNLOAD_BYTES = 1 << 20
 _LINES_TO_IDENTIFY = 100
-
-
-class LaterError(PipelineError):
-    """`retry_after` is the number of seconds that the API asks to be left alone, where it does."""
-
-    def __init__(self, sentence: str, retry_after: float | None = None) -> None:
-        super().__init__(sentence)
-        self.retry_after = retry_after
-
-
-class NotCreatedError(PipelineError):
-    """The API refused a create call for good, so nothing was charged: a person must mend something."""
-
-
-class NotNowError(LaterError):
-    """A create call certainly took no effect, and may be accepted later: too many calls, a full queue."""
-
-
-class UnresolvedError(LaterError):
-    """Nobody knows whether the API accepted a create call."""
-
-
-class UnreachableError(LaterError):
-    """The API did not give a usable answer just now; the same call may succeed later."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class BatchesApi:
             home.base_url = self._client.base_url
         except (AnthropicError, ValueError) as error:
             raise ConfigurationError(
-                f"The Anthropic client cannot be set up: {_short(error)}"
+                f"The Anthropic client cannot be set up: {short(error)}"
             ) from None
         if not _has_credentials(self._client):
             raise ConfigurationError(
@@ -128,7 +117,7 @@ class BatchesApi:
                     "ANTHROPIC_BASE_URL; nothing was sent."
                 ) from None
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                raise UnreachableError(_refusal(error), _retry_after(error)) from None
+                raise UnreachableError(refusal(error), retry_after(error)) from None
             raise ConfigurationError(
                 f"The address in ANTHROPIC_BASE_URL does not answer as the Message Batches API "
                 f"({error.status_code}); nothing was sent."
@@ -161,13 +150,13 @@ class BatchesApi:
                 )
                 return _status(batch)
             except APIStatusError as error:
-                if error.status_code == 429 and not _is_spend_limit(error):
-                    raise NotNowError(_refusal(error), _retry_after(error)) from None
+                if error.status_code == 429 and not is_spend_limit(error):
+                    raise NotNowError(refusal(error), retry_after(error)) from None
                 if error.status_code in _REFUSALS:
-                    raise NotCreatedError(_refusal(error)) from None
+                    raise NotCreatedError(refusal(error)) from None
                 raise UnresolvedError(
-                    f"the create call was answered {error.status_code}{_request_id(error)}",
-                    _retry_after(error),
+                    f"the create call was answered {error.status_code}{request_id_of(error)}",
+                    retry_after(error),
                 ) from None
             except APIConnectionError as error:
                 cause = type(error.__cause__ or error)
@@ -183,7 +172,7 @@ class BatchesApi:
                 # No byte was taken from the file: the SDK gave up by itself, before it sent anything.
                 if not content.tell():
                     raise NotCreatedError(
-                        f"The request could not be made ({_short(error)}), so nothing was sent."
+                        f"The request could not be made ({short(error)}), so nothing was sent."
                     ) from error
                 # An answer that cannot be read is an answer that was lost.
                 raise UnresolvedError(
@@ -200,7 +189,7 @@ class BatchesApi:
         except NotFoundError:
             return None
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            raise UnreachableError(refusal(error), retry_after(error)) from None
 
     def created_since(
         self, since: datetime, enough: Callable[[BatchStatus], bool]
@@ -222,7 +211,7 @@ class BatchesApi:
                     if enough(found[-1]):
                         break
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            raise UnreachableError(refusal(error), retry_after(error)) from None
         return found
 
     def clock_ahead(self) -> timedelta:
@@ -236,7 +225,7 @@ class BatchesApi:
             with _answers():
                 answer = self._client.messages.batches.with_raw_response.list(limit=1)
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            raise UnreachableError(refusal(error), retry_after(error)) from None
         with suppress(ValueError, TypeError):
             told = parsedate_to_datetime(answer.headers.get("date", ""))
             return datetime.fromtimestamp(time.time(), UTC) - told
@@ -256,7 +245,7 @@ class BatchesApi:
         except APIStatusError as error:
             if error.status_code in (400, 404, 409):
                 return None
-            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            raise UnreachableError(refusal(error), retry_after(error)) from None
 
     def first_custom_id(self, batch_id: str) -> str | None:
         """The custom_id of some request of a batch that has ended: its results are opened, not read.
@@ -284,7 +273,7 @@ class BatchesApi:
         except NotFoundError:
             return False
         except APIStatusError as error:
-            raise UnreachableError(_refusal(error), _retry_after(error)) from None
+            raise UnreachableError(refusal(error), retry_after(error)) from None
         return True
 
     def download(self, batch_id: str, to: Path) -> bool:
@@ -315,7 +304,7 @@ class BatchesApi:
             except NotFoundError:
                 pass
             except APIStatusError as error:
-                raise UnreachableError(_refusal(error), _retry_after(error)) from None
+                raise UnreachableError(refusal(error), retry_after(error)) from None
             except APIError:
                 raise
             except AnthropicError:
@@ -391,61 +380,3 @@ def _status(batch: "MessageBatch") -> BatchStatus:
         ended_at=batch.ended_at,
         archived=batch.archived_at is not None,
     )
-
-
-def _refusal(error: Exception) -> str:
-    status = getattr(error, "status_code", "?")
-    code, wait = _error_code(error), _retry_after(error)
-    return (
-        f"The API answered {status}: {_short(error)}{f' [{code}]' if code else ''}{_request_id(error)}"
-        + (f"; it asks to wait {wait:,.0f} s" if wait else "")
-        + "."
-    )
-
-
-# The limits on spending that the API documents: two by their code, one by its sentence.
-_SPEND_CODES = frozenset(
-    {
-        "enforced_spend_limit_reached",
-        "contract_spend_limit_reached",
-        "linked_organization_spend_limit_reached",
-    }
-)
-
-
-def _is_spend_limit(error: Exception) -> bool:
-    """A refusal that lasts until somebody raises a limit, or the month ends."""
-    return _error_code(error) in _SPEND_CODES or "usage limits" in _short(error)
-
-
-def _error_code(error: Exception) -> str | None:
-    body = getattr(error, "body", None)
-    detail = body.get("error") if isinstance(body, dict) else None
-    more = detail.get("details") if isinstance(detail, dict) else None
-    code = more.get("error_code") if isinstance(more, dict) else None
-    return code if isinstance(code, str) else None
-
-
-def _retry_after(error: Exception) -> float | None:
-    """The header as seconds: it holds a number or a date."""
-    text = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
-    if not text:
-        return None
-    with suppress(ValueError):
-        seconds = float(text)
-        return seconds if 0 <= seconds < float("inf") else None
-    with suppress(ValueError, TypeError):
-        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
-    return None
-
-
-def _short(error: Exception) -> str:
-    body = getattr(error, "body", None)
-    detail = body.get("error") if isinstance(body, dict) else None
-    message = detail.get("message") if isinstance(detail, dict) else None
-    return " ".join(str(message or error).split())[:300].rstrip(".")
-
-
-def _request_id(error: Exception) -> str:
-    request_id = getattr(error, "request_id", None)
-    return f" (request {request_id})" if request_id else ""

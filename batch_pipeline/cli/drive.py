@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED, EXIT_WRONG_USE
 from batch_pipeline.cli.jobs import JobFailedError, Jobs
 from batch_pipeline.cli.progress import Progress

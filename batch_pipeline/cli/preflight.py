@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.rows.query import querying

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import zstandard
 
-from batch_pipeline.claude.client import BatchesApi, LaterError, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.decode import Reading, mark_gone, read_results, token_of
+from batch_pipeline.claude.errors import LaterError, UnreachableError
 from batch_pipeline.ledger import Batch, Chunk, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now

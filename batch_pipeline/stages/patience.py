@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from batch_pipeline.claude.client import LaterError
+from batch_pipeline.claude.errors import LaterError
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.settings import Settings
 

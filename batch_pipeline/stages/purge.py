@@ -11,7 +11,8 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Batch, ChunkState, Ledger, Load
 from batch_pipeline.ledger.records import Phase

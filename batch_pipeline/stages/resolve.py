@@ -10,8 +10,9 @@ the whole grace period, the chunk counts as never created.
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from batch_pipeline.claude.client import BatchesApi, BatchStatus, UnreachableError
+from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.claude.decode import token_of
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.ledger import Chunk, ChunkState, Ledger, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.store import LATE_ARRIVALS

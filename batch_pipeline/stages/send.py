@@ -1,12 +1,7 @@
 """One chunk through the send protocol: intent, POST, batch id; and what it says when the API does not take it."""
 
-from batch_pipeline.claude.client import (
-    BatchesApi,
-    LaterError,
-    NotCreatedError,
-    NotNowError,
-    UnresolvedError,
-)
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import LaterError, NotCreatedError, NotNowError, UnresolvedError
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.rows import LoadFolder

@@ -8,7 +8,8 @@ import anthropic
 import click
 import httpx2
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED, main
 from batch_pipeline.cli.preflight import preflight
 from batch_pipeline.errors import ConfigurationError, PipelineError

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError, UnresolvedError
+from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.errors import UnreachableError, UnresolvedError
 from batch_pipeline.claude.same_origin import ForeignHostError, SameOrigin
 from batch_pipeline.cli import main
 from batch_pipeline.errors import ConfigurationError

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from batch_pipeline.claude.client import BatchesApi, UnreachableError
+from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.decode import Defects
+from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.ledger import Batch, ChunkState
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.collect import DOWNLOADS, CollectSummary, collect_results
