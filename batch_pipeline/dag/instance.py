@@ -9,6 +9,7 @@ import dagster as dg
 from filelock import FileLock
 
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
+from batch_pipeline.processes import alive
 from batch_pipeline.settings import Settings
 
 _OPENING_SECONDS = 120.0
@@ -56,7 +57,7 @@ def end_abandoned_runs(instance: dg.DagsterInstance) -> None:
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     for run in instance.get_runs(started):
         host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
-        if host == socket.gethostname() and not _alive(int(pid)):
+        if host == socket.gethostname() and not alive(int(pid)):
             instance.report_run_failed(run, "The process that ran this is gone.")
     storage = instance.event_log_storage
     if WAREHOUSE_POOL not in storage.get_concurrency_keys():
@@ -65,13 +66,3 @@ def end_abandoned_runs(instance: dg.DagsterInstance) -> None:
         holder = instance.get_run_by_id(slot.run_id)
         if holder is None or holder.is_finished:
             storage.free_concurrency_slots_for_run(slot.run_id)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

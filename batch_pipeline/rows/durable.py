@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
+from batch_pipeline.processes import alive
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -35,18 +37,8 @@ def _remove_leftovers(path: Path) -> None:
     """What processes that are gone left of the same file."""
     for leftover in path.parent.glob(f".{escape(path.name)}.*.tmp"):
         process = leftover.name.split(".")[-2]
-        if process.isdigit() and not _alive(int(process)):
+        if process.isdigit() and not alive(int(process)):
             leftover.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # somebody else's
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from batch_pipeline.processes import alive
 from batch_pipeline.rows import replacing
 
 
@@ -45,3 +47,17 @@ def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path
     with replacing(tmp_path / "file") as temporary:
         temporary.touch()
     assert sorted(tmp_path.iterdir()) == sorted([alive, other, tmp_path / "file"])
+
+
+def test_what_a_process_left_that_died_and_was_not_waited_for_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    while alive(dead.pid):
+        time.sleep(0.01)
+    # Its parent, this process, has not asked for its exit code: it still has its number.
+    os.kill(dead.pid, 0)
+    leftover = tmp_path / f".rows.parquet.{dead.pid}.tmp"
+    leftover.touch()
+    with replacing(tmp_path / "rows.parquet") as temporary:
+        temporary.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+    dead.wait()
