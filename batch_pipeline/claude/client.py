@@ -234,7 +234,7 @@ class BatchesApi:
     def cancel(self, batch_id: str) -> BatchStatus | None:
         """Asks for a batch to be stopped; what is in work may still complete, and is charged.
 
-        None where the API refuses since there is nothing to stop: it has ended, or is unknown. Raises
+        None where the API refuses: it has ended, or is not known (yet). Raises
         UnreachableError.
         """
         from anthropic import APIStatusError
@@ -247,21 +247,21 @@ class BatchesApi:
                 return None
             raise UnreachableError(refusal(error), retry_after(error)) from None
 
-    def first_custom_id(self, batch_id: str) -> str | None:
-        """The custom_id of some request of a batch that has ended: its results are opened, not read.
+    def first_custom_ids(self, batch_id: str) -> list[str]:
+        """The custom_ids of a batch's first result lines: its results are opened, not read to the end.
 
-        None where there are no results (any more), or none of the first lines can be read. Raises
+        Empty where there are no results (any more), or none of those lines can be read. Raises
         UnreachableError.
         """
+        found: list[str] = []
         with self._results(batch_id) as response:
-            if response is None:
-                return None
-            for line in islice(response.iter_lines(), _LINES_TO_IDENTIFY):
-                with suppress(ValueError, TypeError):
-                    value = json.loads(line)
-                    if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
-                        return str(value["custom_id"])
-        return None
+            if response is not None:
+                for line in islice(response.iter_lines(), _LINES_TO_IDENTIFY):
+                    with suppress(ValueError, TypeError):
+                        value = json.loads(line)
+                        if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
+                            found.append(value["custom_id"])
+        return found
 
     def delete(self, batch_id: str) -> bool:
         """Deletes an ended batch with its results; False where it was gone already. Raises UnreachableError."""

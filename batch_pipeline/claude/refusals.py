@@ -1,9 +1,11 @@
 """What the API says when it does not do what it is asked: sentences, waiting times, spend limits."""
 
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 # A month: spend limits last until the next one. What asks for longer is no waiting time.
 _LONGEST_WAIT = 31 * 86_400.0
 
@@ -61,7 +63,12 @@ def short(error: Exception) -> str:
     body = getattr(error, "body", None)
     detail = body.get("error") if isinstance(body, dict) else None
     message = detail.get("message") if isinstance(detail, dict) else None
-    return " ".join(str(message or error).split())[:300].rstrip(".")
+    text = " ".join(str(message or error).split())
+    for name in _KEYS:
+        # A gateway may quote what it was given; this text is kept and logged.
+        if key := os.environ.get(name, "").strip():
+            text = text.replace(key, f"[{name}]")
+    return text[:300].rstrip(".")
 
 
 def request_id_of(error: Exception) -> str:

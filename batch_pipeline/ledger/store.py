@@ -142,6 +142,22 @@ class Ledger(Sendings):
         )
         return [_load(row) for row in self._all(query)]
 
+    def loads_in_flight(self) -> list[Load]:
+        """Every generation, of any load, with a batch that had not ended when it was last looked at."""
+        open_batches = (
+            select(chunks.c.chunk_id)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
+            .where(
+                chunks.c.workload == loads.c.workload,
+                chunks.c.load == loads.c.load,
+                chunks.c.generation == loads.c.generation,
+                batches.c.collected_at.is_(None),
+                batches.c.status != "ended",
+                batches.c.results_gone == 0,
+            )
+        )
+        return [_load(row) for row in self._all(select(loads).where(open_batches.exists()))]
+
     def record_load(
         self,
         workload: str,

@@ -124,15 +124,16 @@ def _collect(
 def _is_ours(context: LoadContext, batch: Batch, chunk: Chunk, api: BatchesApi) -> bool:
     """Whether an adopted batch's results carry the chunk's token; one that does not is given back."""
     try:
-        custom_id = api.first_custom_id(batch.batch_id)
+        custom_ids = api.first_custom_ids(batch.batch_id)
     except UnreachableError as error:
         raise _PostponedError(f"Its results could not be opened: {error}", error) from None
-    token = token_of(custom_id) if custom_id else chunk.token
-    if token == chunk.token:
+    # Any one of ours proves it: a results file may hold a foreign line, too.
+    tokens = {token_of(custom_id) for custom_id in custom_ids} or {chunk.token}
+    if chunk.token in tokens:
         return True
     context.ledger.disown(
         batch,
-        foreign=token is None or context.ledger.chunk_of(token) is None,
+        foreign=not any(token and context.ledger.chunk_of(token) for token in tokens),
         note=f"batch {batch.batch_id} was taken for it, but carries other requests",
     )
     return False

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.ledger import Batch, Ledger, Load
+from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.stages.address import require_same_api
 
@@ -32,7 +33,7 @@ def poll(ledger: Ledger, record: Load, api: BatchesApi, grace_seconds: float) ->
     changed: list[str] = []
     for batch in open_batches:
         status = shown.get(batch.batch_id) or api.retrieve(batch.batch_id)
-        if status is not None and record.cancelled and not batch.cancel_requested_at:
+        if status is not None and record.cancelled and _may_cancel(batch):
             status = _cancel(ledger, batch, api) or status
         if status is None:
             if unknown_for_too_long(ledger, batch, api, grace_seconds):
@@ -56,9 +57,16 @@ def _shown(api: BatchesApi, batches: list[Batch]) -> dict[str, BatchStatus]:
     return {status.batch_id: status for status in listed if status.batch_id in wanted}
 
 
+def _may_cancel(batch: Batch) -> bool:
+    # One that is ours by its size alone may be somebody else's: it is left to run until its results tell.
+    return batch.cancel_requested_at is None and batch.adopted is not Adopted.PROVISIONAL
+
+
 def _cancel(ledger: Ledger, batch: Batch, api: BatchesApi) -> BatchStatus | None:
+    """Asks for the batch to stop; it is asked again at the next look where the API did not take it."""
     status = api.cancel(batch.batch_id)
-    ledger.update_batch(batch.batch_id, cancel_requested_at=now())
+    if status is not None:
+        ledger.update_batch(batch.batch_id, cancel_requested_at=now())
     return status
 
 

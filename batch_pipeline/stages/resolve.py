@@ -193,15 +193,16 @@ class _Search:
         for batch in listed:
             if batch.batch_id in known or batch.requests not in sizes:
                 continue
-            token = _token(api, batch) if batch.ended else ""
-            if token == "":
+            tokens = _tokens(api, batch) if batch.ended else None
+            if tokens is None:
                 self._unknown.append(batch)
                 continue
-            owner = ledger.chunk_of(token) if token else None
-            if owner is None:
-                ledger.record_foreign(batch.batch_id)
+            # Any one of ours proves it: a results file may hold a foreign line, too.
+            owners = [chunk for token in tokens if (chunk := ledger.chunk_of(token))]
+            if owners:
+                self._proven[owners[0].chunk_id] = batch
             else:
-                self._proven[owner.chunk_id] = batch
+                ledger.record_foreign(batch.batch_id)
 
     def proven(self, chunk: Chunk) -> BatchStatus | None:
         """The batch whose custom_ids carry the chunk's token."""
@@ -226,13 +227,14 @@ class _Search:
         )
 
 
-def _token(api: BatchesApi, batch: BatchStatus) -> str | None:
-    """Our token in the custom_ids of a batch that has ended; None for ids that are not ours; "" where they
-    cannot be seen just now, or never will be."""
+def _tokens(api: BatchesApi, batch: BatchStatus) -> set[str] | None:
+    """The tokens, of our form, in the custom_ids of a batch that has ended.
+
+    None where no custom_id can be seen just now, or ever.
+    """
     try:
-        custom_id = api.first_custom_id(batch.batch_id)
+        custom_ids = api.first_custom_ids(batch.batch_id)
     except UnreachableError:
-        return ""
-    if custom_id is None:
-        return ""
-    return token_of(custom_id)
+        return None
+    tokens = {token_of(custom_id) for custom_id in custom_ids}
+    return {token for token in tokens if token} if custom_ids else None

@@ -1,5 +1,7 @@
 """One chunk through the send protocol: intent, POST, batch id; and what it says when the API does not take it."""
 
+from contextlib import suppress
+
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.errors import LaterError, NotCreatedError, NotNowError, UnresolvedError
 from batch_pipeline.errors import PipelineError
@@ -7,13 +9,14 @@ from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.patience import try_again_at
+from batch_pipeline.stages.poll import poll
 
 
 class SendingEndsError(Exception):
     """Nothing more of the load can be sent for now. The message says why."""
 
 
-def check_room(context: LoadContext, record: Load, due: int) -> None:
+def check_room(context: LoadContext, record: Load, due: int, api: BatchesApi) -> None:
     """Before each chunk: raises SendingEndsError when the load was cancelled, or too much is in work.
 
     `due` is the number of rows that remain to be sent.
@@ -23,12 +26,22 @@ def check_room(context: LoadContext, record: Load, due: int) -> None:
     most = context.settings.max_in_flight
     if most is None:
         return
-    out = context.ledger.in_flight()
     next_chunk = min(due, context.workload.spec.limits.max_requests)
+    if context.ledger.in_flight() + next_chunk > most:
+        _look_at_all(context, api)
+    out = context.ledger.in_flight()
     # A chunk that is larger than the cap goes out by itself.
     if out and out + next_chunk > most:
         said = f"{out:,} requests are in work and BATCH_PIPELINE_MAX_IN_FLIGHT allows {most:,}."
         raise _leave_for_later(context, record, said, None)
+
+
+def _look_at_all(context: LoadContext, api: BatchesApi) -> None:
+    """Other loads' batches take up room, too, and may have ended while nobody looked at them."""
+    for other in context.ledger.loads_in_flight():
+        # One that cannot be looked at now, or lies at another API, keeps its room.
+        with suppress(PipelineError):
+            poll(context.ledger, other, api, context.settings.grace_seconds)
 
 
 def _leave_for_later(

@@ -105,13 +105,15 @@ def send_due(
             _stop_at_change(context, record)
             wave = _wave(context, record)
             context.ledger.set_phase(record, Phase.SENDING)
+            # Somebody asked for it again: what stopped it is mended, or stops it anew.
+            context.ledger.update_load(record, stopped=None)
             try:
                 client = api()
                 for tier, rows in due.items():
                     _send_tier(
                         context, record, connection, wave, tier, rows, client, summary, on_batch
                     )
-                context.ledger.update_load(record, not_before=None, waits_for=None, stopped=None)
+                context.ledger.update_load(record, not_before=None, waits_for=None)
             except SendingEndsError as end:
                 summary.waits_for = str(end)
             # Anew: it may have been cancelled meanwhile.
@@ -197,7 +199,7 @@ def _send_tier(
     unsendable = _Unsendable()
     rows = DueRows(connection, folder, tier, prompt.columns)
     while rows.more():
-        check_room(context, record, due)
+        check_room(context, record, due, api)
         chunk_id, token = uuid.uuid4().hex, secrets.token_hex(6)
         carried = SentRows()
         with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:

@@ -13,6 +13,7 @@ from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.cancel import CancelSummary, cancel_load
 from batch_pipeline.stages.next_step import Action
 from batch_pipeline.stages.promote import GateClosedError
+from batch_pipeline.stages.resolve import resolve
 from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
@@ -22,6 +23,7 @@ from batch_pipeline_tests.stages.watching import (
     Watch,
     accepted,
     chunk_states,
+    create,
     finals,
     posts,
 )
@@ -105,17 +107,45 @@ def test_in_the_middle_of_sending(simulate: Simulate, night: MakeNight) -> None:
 
 
 def test_while_a_lost_answer_is_looked_for(simulate: Simulate, night: MakeNight) -> None:
+    """What is ours by its size alone may be somebody else's: it runs on, and what comes of it is kept."""
     simulator = simulate(
-        turnaround_seconds=3600, calls=[{"on": "create", "fault": "drop_after_accepting"}]
+        turnaround_seconds=1, calls=[{"on": "create", "fault": "drop_after_accepting"}]
     )
     n = night(count=6, golden=0, limits={"max_requests": 3})
     n.submit()
     cancel(n)
     assert n.next() is Action.RESOLVE
-    assert closed(n) == {**every(6, NEVER_SENT), **every(3, STOPPED)}
+    assert closed(n) == {**every(6, NEVER_SENT), **every(3, VALID)}
     [orphan] = accepted(simulator)
-    assert orphan["counts"]["canceled"] == 3
+    assert orphan["counts"]["canceled"] == 0
     assert posts(simulator) == 1
+
+
+def test_another_writers_batch_is_never_stopped(simulate: Simulate, night: MakeNight) -> None:
+    simulator = simulate(
+        turnaround_seconds=1, calls=[{"on": "create", "nth": 1, "fault": "drop_before_accepting"}]
+    )
+    n = night(count=3, golden=0)
+    n.submit()
+    create(simulator, 3)
+    resolve(n.context, BatchesApi())
+    cancel(n)
+    assert closed(n) == every(3, NEVER_SENT)
+    [theirs] = accepted(simulator)
+    assert theirs["counts"]["succeeded"] == 3
+
+
+def test_a_batch_that_the_api_does_not_know_yet_is_asked_to_stop_again(
+    simulate: Simulate, night: MakeNight
+) -> None:
+    simulator = simulate(
+        turnaround_seconds=20, calls=[{"on": "cancel", "fault": "not_found", "seconds": 1}]
+    )
+    n = night(count=3, golden=0)
+    n.submit()
+    cancel(n)
+    assert closed(n) == every(3, STOPPED)
+    assert accepted(simulator)[0]["counts"]["canceled"] == 3
 
 
 def test_while_a_chunk_that_was_never_created_is_looked_for(

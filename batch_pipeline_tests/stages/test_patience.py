@@ -226,7 +226,7 @@ def test_the_cap_of_requests_in_flight_is_kept_at_every_moment_by_all_loads_toge
 ) -> None:
     monkeypatch.setenv("BATCH_PIPELINE_MAX_IN_FLIGHT", "6")
     # The simulator refuses what goes beyond: no such refusal means that the cap was kept.
-    simulator = simulate(turnaround_seconds=0.1, queue_limit=6)
+    simulator = simulate(turnaround_seconds=1, queue_limit=6)
     one = night(golden=0, source=rows(9), limits={"max_requests": 2})
     assert "BATCH_PIPELINE_MAX_IN_FLIGHT allows 6" in str(send(one).waits_for)
     two = night(golden=0, source=rows(7, start=50), limits={"max_requests": 3}, day="2026-11-19")
@@ -252,6 +252,17 @@ def test_a_chunk_larger_than_the_cap_goes_out_by_itself(
     n.settle()
     assert [b["requests"] for b in accepted(simulator)] == [3, 3]
     assert set(finals(n).values()) == {VALID}
+
+
+def test_room_that_another_loads_ended_batches_took_is_free_again_though_nobody_reads_them_back(
+    simulate: Simulate, night: MakeNight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_PIPELINE_MAX_IN_FLIGHT", "6")
+    simulator = simulate()
+    send(night(golden=0, source=rows(5)))
+    other = night(golden=0, source=rows(4, start=50), day="2026-11-19")
+    assert send(other).waits_for is None
+    assert [b["requests"] for b in accepted(simulator)] == [5, 4]
 
 
 # A limit on spending
@@ -346,3 +357,35 @@ def test_the_pauses_between_downloads_grow_and_a_retry_after_is_kept(
     [note] = findings(n.ledger, n.context.record(), n.context.settings)
     assert "could not be taken 6 times" in note.sentence
     assert not note.page
+
+
+def test_a_load_that_was_stopped_and_asked_for_again_is_stopped_no_more_when_it_pauses(
+    simulate: Simulate, night: MakeNight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_PIPELINE_MAX_IN_FLIGHT", "2")
+    simulate(
+        turnaround_seconds=0.1,
+        calls=[{"on": "create", "nth": 1, "fault": "status", "status": 402}],
+    )
+    n = night(count=6, golden=0, limits={"max_requests": 2})
+    with pytest.raises(PipelineError, match="402"):
+        send(n)
+    assert n.next() is Action.STOPPED
+    assert "MAX_IN_FLIGHT" in str(send(n).waits_for)
+    assert n.context.record().stopped is None
+    assert n.settle().dispositions["validated"] == 6
+
+
+def test_a_key_that_the_api_quotes_is_not_kept(
+    simulate: Simulate, night: MakeNight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-quoted-key")
+    simulate(
+        calls=[
+            {"on": "create", "fault": "status", "status": 400, "message": "bad key sk-quoted-key"}
+        ]
+    )
+    n = night(count=2, golden=0)
+    with pytest.raises(PipelineError, match=r"bad key \[ANTHROPIC_API_KEY\]"):
+        send(n)
+    assert "sk-quoted-key" not in str(n.context.record().stopped)

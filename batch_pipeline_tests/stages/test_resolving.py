@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
 from typing import Any
 
-import httpx2
 import pytest
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
@@ -27,6 +26,7 @@ from batch_pipeline_tests.stages.watching import (
     accepted,
     ask,
     chunk_states,
+    create,
     finals,
     paid_twice,
     posts,
@@ -53,19 +53,6 @@ def batches(night: Night) -> list[Batch]:
 
 def ids(simulator: Simulator) -> list[str]:
     return [batch["id"] for batch in accepted(simulator)]
-
-
-def create(simulator: Simulator, requests: int) -> str:
-    """Somebody else's batch in the same workspace; its id."""
-    params = {"model": HAIKU, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
-    body = {"requests": [{"custom_id": f"theirs-{n}", "params": params} for n in range(requests)]}
-    response = httpx2.post(
-        f"{simulator.base_url}/v1/messages/batches",
-        headers={"authorization": "Bearer other-key", "anthropic-version": "2026-10-21"},
-        json=body,
-    )
-    assert response.status_code == 200, response.text
-    return str(response.json()["id"])
 
 
 def end(simulator: Simulator, night: Night, *batch_ids: str) -> None:

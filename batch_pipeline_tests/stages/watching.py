@@ -16,7 +16,7 @@ import httpx2
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.ledger import ChunkState
 from batch_pipeline.simulator import Simulator
-from batch_pipeline_tests.night import Night, account_of
+from batch_pipeline_tests.night import HAIKU, Night, account_of
 
 
 @dataclass
@@ -78,6 +78,19 @@ def ask(simulator: Simulator, method: str, path: str) -> bytes:
     )
     assert response.status_code == 200, response.text
     return response.content
+
+
+def create(simulator: Simulator, requests: int) -> str:
+    """Somebody else's batch in the same workspace; its id."""
+    params = {"model": HAIKU, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
+    body = {"requests": [{"custom_id": f"theirs-{n}", "params": params} for n in range(requests)]}
+    response = httpx2.post(
+        f"{simulator.base_url}/v1/messages/batches",
+        headers={"authorization": "Bearer other-key", "anthropic-version": "2026-10-21"},
+        json=body,
+    )
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
 
 
 def chunk_states(night: Night) -> Counter[ChunkState]:
