@@ -269,8 +269,13 @@ def test_rows_left_for_later_are_sent_when_their_time_has_come(
 
 
 def test_a_batch_that_cannot_be_read_back_never_uses_up_the_sensors_tries(
-    simulate: Callable[..., Simulator], night: Callable[..., Night], instance: dg.DagsterInstance
+    simulate: Callable[..., Simulator],
+    night: Callable[..., Night],
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The pauses are long enough for a slow machine to see them.
+    monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "30")
     simulate(calls=[{"on": "results", "fault": "status", "status": 500}])
     made = night(count=3, golden=0)
     made.submit()
