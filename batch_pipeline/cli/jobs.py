@@ -13,6 +13,7 @@ from batch_pipeline.dag.naming import asset_key, job_name, load_tags
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.stages.context import LoadContext
 
+_HEARS_SIGNALS_WITHIN = 0.2  # seconds
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -70,12 +71,17 @@ def _to_its_end(job: Callable[[], dg.ExecuteInProcessResult]) -> dg.ExecuteInPro
         finally:
             ended.set()
 
+    def wait() -> None:
+        # The kernel may hand a signal to any thread, and Python hears of it when this one runs again.
+        while not ended.wait(_HEARS_SIGNALS_WITHIN):
+            pass
+
     threading.Thread(target=work, daemon=True).start()
     try:
-        ended.wait()
+        wait()
     except KeyboardInterrupt:
         click.echo("stopping after the step under way; once more stops at once", err=True)
-        ended.wait()
+        wait()
         raise
     if errors:
         raise errors[0]

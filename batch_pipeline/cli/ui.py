@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,7 +76,10 @@ def _serve(home: Path, host: str, port: int) -> int:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     try:
-        return process.wait()
+        while process.poll() is None:
+            # Not one long wait: a signal that the kernel hands to another thread would not end it.
+            time.sleep(0.5)
+        return process.returncode
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         return process.wait(timeout=60)

@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C at any moment of `run`: exit 4, one JSON object, no traceback, and the next call goes on."""
 
+import ctypes
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,13 @@ def run_started(night: Night) -> bool:
     (path,) = (night.context.settings.state / "dagster").rglob("runs.db")
     with closing(sqlite3.connect(path)) as history:
         return ("STARTED",) in history.execute("SELECT status FROM runs").fetchall()
+
+
+def send_to_another_thread(pid: int, number: int) -> None:
+    """As the kernel may do with a signal for a process whose main thread has one to handle already."""
+    tid = max(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    assert tid != pid
+    assert ctypes.CDLL(None, use_errno=True).tgkill(pid, tid, number) == 0
 
 
 def test_a_stop_at_any_moment_is_exit_4_with_json_and_the_next_call_goes_on(
@@ -99,6 +108,22 @@ def test_a_second_stop_does_not_wait_for_the_step_under_way(
     assert code == 4
     assert json.loads(output)["requests"] == 0
     assert "Traceback" not in errors
+
+
+def test_a_stop_is_heard_whichever_thread_the_kernel_gives_it_to(
+    simulate: Callable[..., Simulator], made: Night
+) -> None:
+    simulate()
+    with made.ledger.hold("questions", DAY):
+        process = start(*RUN)
+        assert process.stderr
+        assert "submit" in process.stderr.readline()
+        wait_until(partial(run_started, made), "the step to begin")
+        send_to_another_thread(process.pid, signal.SIGTERM)
+        assert "once more stops at once" in process.stderr.readline()
+        send_to_another_thread(process.pid, signal.SIGINT)
+        code, _, _ = finish(process)
+    assert code == 4
 
 
 def test_an_interrupt_that_the_starter_ignores_stays_ignored(
