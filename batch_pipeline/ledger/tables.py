@@ -134,3 +134,71 @@ overrides = Table(
     Column("requested_by", String(128), nullable=False),
     Column("recorded_at", UtcTime, nullable=False),
 )
+
+# Golden outcomes that a person accepted; row by row they are a Parquet file below the state folder.
+baselines = Table(
+    "baselines",
+    metadata,
+    Column("baseline_id", String(32), primary_key=True),
+    Column("workload", String(64), nullable=False),
+    Column("load", String(32), nullable=False),  # whose outcomes they are
+    Column("generation", Integer, nullable=False),
+    Column("fingerprint", String(64), nullable=False),  # of prompt, contract and tiers
+    Column("golden_fingerprint", String(64), nullable=False),  # of keys, inputs and right answers
+    Column("correct", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("recorded_by", String(128), nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Index("baselines_of_workload", "workload", "recorded_at"),
+)
+
+# One row per time that something was wrong: it opens once, and is resolved when its condition has gone.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", String(32), primary_key=True),
+    Column("condition", String(256), nullable=False),  # what tells alerts apart; never row text
+    Column("workload", String(64), nullable=False),
+    Column("load", String(32)),
+    Column("kind", String(16), nullable=False),  # leading | lagging
+    Column("severity", String(16), nullable=False),  # page | log
+    Column("title", String, nullable=False),
+    Column("sentence", String, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("resolved_at", UtcTime),
+    Index("alerts_by_condition", "condition", "opened_at"),
+)
+
+# What is to be said of an alert, to whom, and how far that has come.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", String(32), primary_key=True),  # the receiver's idempotency key
+    Column("alert_id", String(32), nullable=False),
+    Column("event", String(16), nullable=False),  # opened | resolved
+    Column("channel", String(64), nullable=False),  # its name in the configuration
+    Column("state", String(16), nullable=False),  # pending | sent | given_up
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", UtcTime, nullable=False),
+    Column("sent_at", UtcTime),
+    Column("error", String),
+    UniqueConstraint("alert_id", "event", "channel"),
+)
+
+# One row per review file that was taken in; the decisions themselves are beside the load's rows.
+review_imports = Table(
+    "review_imports",
+    metadata,
+    Column("workload", String(64), primary_key=True),
+    Column("load", String(32), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("sha256", String(64), primary_key=True),  # of the file
+    Column("accepted", Integer, nullable=False),
+    Column("fixed", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("imported_by", String(128), nullable=False),
+    Column("imported_at", UtcTime, nullable=False),
+)
