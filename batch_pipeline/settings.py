@@ -32,6 +32,8 @@ class Settings:
         max_in_flight: most requests, over all loads of the state, that the API may be working on at once
             (`BATCH_PIPELINE_MAX_IN_FLIGHT`), or None. Set it to your organization's queue limit.
         prices: a YAML file with more prices (`BATCH_PIPELINE_PRICES`), or None.
+        alerts: the YAML file that says who is told of what (`BATCH_PIPELINE_ALERTS`, default `alerts.yaml` of
+            the project), or None where there is none.
     """
 
     state: Path
@@ -40,6 +42,7 @@ class Settings:
     grace_seconds: float
     max_in_flight: int | None
     prices: Path | None
+    alerts: Path | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -65,7 +68,15 @@ class Settings:
             grace_seconds=_seconds(environment, "BATCH_PIPELINE_GRACE_SECONDS", 300),
             max_in_flight=_most(environment, "BATCH_PIPELINE_MAX_IN_FLIGHT"),
             prices=Path(prices).resolve() if prices else None,
+            alerts=_alerts(environment),
         )
+
+
+def _alerts(environment: Mapping[str, str]) -> Path | None:
+    if stated := environment.get("BATCH_PIPELINE_ALERTS"):
+        return Path(stated).resolve()
+    usual = project_root() / "alerts.yaml"
+    return usual if usual.is_file() else None
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

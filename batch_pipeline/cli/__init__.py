@@ -16,8 +16,11 @@ COMMANDS = {
     "scorecard": ("show", "The measures of a load."),
     "export": ("export", "Write the promoted rows of a load to a file."),
     "dispositions": ("export", "Write what became of every source row to a file."),
+    "review": ("review", "Rows that no model could answer: out to people, and back in."),
     "cancel": ("cancel", "Stop spending on a load, and close it with what came."),
     "promote": ("promote", "Promote a load that the gate holds, with a reason."),
+    "baseline": ("baseline", "Record or show the golden outcome that loads are held against."),
+    "alerts": ("alerts", "What is wrong now, and who was told."),
     "purge": ("purge", "Remove the rows of old loads and keep their measures."),
     "new": ("new", "Scaffold a workload from a data file."),
     "simulate": ("simulate", "Run the API simulator by itself."),
@@ -88,5 +91,6 @@ def main() -> None:
 
     The environment says where: ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, BATCH_PIPELINE_STATE (folder of all
     state), BATCH_PIPELINE_WORKLOADS (extra folder of workloads), BATCH_PIPELINE_POLL_SECONDS,
-    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_PRICES (YAML of further prices).
+    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_PRICES (YAML of further prices),
+    BATCH_PIPELINE_ALERTS (YAML that says who is told of alerts).
     """

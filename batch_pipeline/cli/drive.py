@@ -21,7 +21,12 @@ from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
 from batch_pipeline.stages.resolve import resolve
-from batch_pipeline.stages.scorecard import Scorecard, empty_scorecard, measure_load
+from batch_pipeline.stages.scorecard import (
+    Scorecard,
+    empty_scorecard,
+    measure_load,
+    to_promote_anew,
+)
 
 # A job that fails is tried again after a pause: an API that is overloaded now may not be in a minute.
 MOST_TRIES = 3
@@ -181,6 +186,10 @@ class _Drive:
         step = next_step(self._context.ledger, self._context.workload.name, self._context.load)
         if step.action is Action.HELD and _held(self._context) is None:
             return Step(Action.PUBLISH, "again")
+        if step.action is Action.PROMOTED and to_promote_anew(
+            self._context, measure_load(self._context)
+        ):
+            return Step(Action.PUBLISH, "people")
         return step
 
     def _ended(self, action: Action) -> Outcome | None:

@@ -16,7 +16,12 @@ from batch_pipeline.obstacles import obstacle
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.next_step import Action, next_step
-from batch_pipeline.stages.scorecard import Scorecard, empty_scorecard, measure_load
+from batch_pipeline.stages.scorecard import (
+    Scorecard,
+    empty_scorecard,
+    measure_load,
+    to_promote_anew,
+)
 from batch_pipeline.workload.catalogue import find_workload
 
 
@@ -44,6 +49,10 @@ def run(
         show(card, as_json=as_json)
     if sentence:
         click.echo(f"batch-pipeline: {sentence}", err=True)
+    if not asked():
+        from batch_pipeline.cli.tell import tell
+
+        tell(workload)
     if asked() > 1:
         # The step under way is not waited for, and Python would run into it on its way out.
         sys.stdout.flush()
@@ -87,8 +96,9 @@ def _drive(
             from batch_pipeline.report import refresh_report
 
             card = measure_load(context)
-            refresh_report(context.settings.state, card, context.record().promoted_at)
-            return 0, card, None
+            if not to_promote_anew(context, card):
+                refresh_report(context, card)
+                return 0, card, None
     from batch_pipeline.cli.drive import drive
 
     outcome = drive(context, max_wait=max_wait, resend=resend)

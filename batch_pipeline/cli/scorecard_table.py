@@ -50,7 +50,8 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         table.add_row(
             "golden score",
             "–" if golden.score is None else f"{golden.score:.1%}",
-            f"{golden.correct} of {golden.n} right; baseline {float(golden.baseline):.1%}, "
+            f"{golden.correct} of {golden.n} right; "
+            f"{'recorded' if golden.recorded else 'declared'} baseline {golden.baseline_score:.1%}, "
             f"drop {golden.drop_points:+.1f} points",
         )
     hit = card.spend.cache_hit_rate if card.spend else None

@@ -11,7 +11,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.workload.workload import Workload
 
-Results = Iterator[dg.MaterializeResult[Any]]
+Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 
 @dataclass(frozen=True)

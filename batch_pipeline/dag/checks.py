@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from batch_pipeline.claude.decode import Defects
+from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import numbers, reasons_table
 from batch_pipeline.dag.naming import asset_key
@@ -54,9 +55,10 @@ def build_checks(
                 f"({'; '.join(said[:5])}); rows without a result were sent again or quarantined, see "
                 "`batch-pipeline dispositions`."
             )
-            return _result(passed=False, sentence=sentence, severity=dg.AssetCheckSeverity.ERROR)
+            return _result("results_complete", passed=False, sentence=sentence)
         collected = sum(batch.collected_at is not None for batch in batches)
         return _result(
+            "results_complete",
             passed=True,
             sentence=f"All {collected} batches read back so far hold one line per request.",
             metadata=numbers(batches_collected=collected),
@@ -114,7 +116,9 @@ def build_checks(
         )
         if not passed:
             sentence = f"Leak: {sentence} Promotion is stopped; do not override, report it."
-        return _result(passed=passed, sentence=sentence, metadata=numbers(coverage=rate.value))
+        return _result(
+            "coverage", passed=passed, sentence=sentence, metadata=numbers(coverage=rate.value)
+        )
 
     @dg.asset_check(
         asset=asset_key(name, "golden_score"),
@@ -129,7 +133,9 @@ def build_checks(
             card = measure_load(load_context(context))
         if card.gate is None:
             return _result(
-                passed=False, sentence="Rows are still open; let the collect job finish."
+                "golden_gate",
+                passed=False,
+                sentence="Rows are still open; let the collect job finish.",
             )
         sentence = card.gate.sentence
         if not card.gate.promote:
@@ -138,6 +144,7 @@ def build_checks(
                 "a reason: `batch-pipeline promote`."
             )
         return _result(
+            "golden_gate",
             passed=card.gate.promote,
             sentence=sentence,
             metadata=numbers(
@@ -181,9 +188,9 @@ def _contract_result(
         else "; they climb to the next tier. If that is new, look at the prompt first."
     )
     return _result(
+        "user_checks" if user else "output_contract",
         passed=passed,
         sentence=sentence,
-        severity=dg.AssetCheckSeverity.WARN,
         metadata={
             **numbers(broken=count, answered=answered, valid_share=share),
             "reasons": reasons_table(broken, "outcome"),
@@ -193,12 +200,18 @@ def _contract_result(
 
 
 def _result(
+    check: str,
     *,
     passed: bool,
     sentence: str,
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    severity: dg.AssetCheckSeverity | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dg.AssetCheckResult:
+    """As the check's kind has it; `severity` is for a result that is less urgent than its check can be."""
+    kind = kind_of(check)
     return dg.AssetCheckResult(
-        passed=passed, severity=severity, description=sentence, metadata=dict(metadata or {})
+        passed=passed,
+        severity=severity or kind.dagster_severity,
+        description=sentence,
+        metadata={**kind.metadata, **(metadata or {})},
     )

@@ -70,6 +70,8 @@ def scorecard_numbers(card: Scorecard) -> Metadata:
         **{name: rate.value for name, rate in card.rates.items()},
         golden_score=card.golden.score if card.golden else None,
         golden_drop_points=card.golden.drop_points if card.golden else None,
+        golden_lost=card.golden.paired.lost if card.golden and card.golden.paired else None,
+        golden_won=card.golden.paired.won if card.golden and card.golden.paired else None,
         cost_usd=card.cost_usd,
         cost_per_good_row_usd=card.cost_per_good_row_usd,
         cache_hit_rate=card.spend.cache_hit_rate if card.spend else None,

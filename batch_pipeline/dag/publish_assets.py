@@ -12,6 +12,7 @@ from batch_pipeline.dag.metadata import (
     scorecard_numbers,
 )
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
+from batch_pipeline.dag.trend_checks import night_results, night_specs, open_results
 from batch_pipeline.report import write_report
 from batch_pipeline.stages.grade import grade
 from batch_pipeline.stages.promote import promote
@@ -40,6 +41,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
             ),
         ),
         output_required=False,
+        check_specs=night_specs(face.workload, face.partitions),
         pool=WAREHOUSE_POOL,
         description="The measures of the finished load, the golden score among them, written to the "
         "metrics; and the gate's decision. Yields nothing while rows are open.",
@@ -49,9 +51,11 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
             load = face.load_of(context)
             if not measure_load(load).settled:
                 context.log.info("Rows are still open; the sensor grades the load when none is.")
+                yield from open_results(load)
                 return
             card = grade(load)
-            report = write_report(load.settings.state, card)
+            report = write_report(load, card)
+            compared = list(night_results(load))
         assert card.gate is not None
         context.log.info(card.gate.sentence)
         yield dg.MaterializeResult(
@@ -63,6 +67,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 "dagster/table_name": dg.MetadataValue.text("metrics.measures"),
             }
         )
+        yield from compared
 
     @dg.asset(
         **face.of(
@@ -93,7 +98,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 override_reason=config.override_reason,
                 requested_by=f"run {context.run.run_id}",
             )
-            report = write_report(load.settings.state, measure_load(load))
+            report = write_report(load, measure_load(load))
         promotion = done.promotion
         yield dg.MaterializeResult(
             metadata={

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.naming import asset_key, job_name
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.settings import Settings
@@ -90,5 +91,5 @@ def _verdict(found: list[Finding]) -> dict[str, Any]:
         "passed": not found,
         "severity": dg.AssetCheckSeverity.ERROR if pages else dg.AssetCheckSeverity.WARN,
         "description": said,
-        "metadata": {"findings": len(found), "pages": len(pages)},
+        "metadata": {**kind_of(NAME).metadata, "findings": len(found), "pages": len(pages)},
     }

@@ -151,3 +151,20 @@ class Override:
     reason: str
     requested_by: str
     recorded_at: datetime
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The golden outcome of one load, which a person accepted; `correct` of `n` rows were right."""
+
+    baseline_id: str
+    workload: str
+    load: str
+    generation: int
+    fingerprint: str
+    golden_fingerprint: str
+    correct: int
+    n: int
+    reason: str
+    recorded_by: str
+    recorded_at: datetime

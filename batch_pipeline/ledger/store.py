@@ -11,7 +11,10 @@ from sqlalchemy import Engine, create_engine, event, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger.accepted import Baselines
+from batch_pipeline.ledger.alerting import Alerting
 from batch_pipeline.ledger.records import ChunkState, Load, Override, Phase
+from batch_pipeline.ledger.reviewing import Reviewing
 from batch_pipeline.ledger.schema import bring_up_to_date
 from batch_pipeline.ledger.sendings import Sendings
 from batch_pipeline.ledger.tables import batches, chunks, loads, overrides
@@ -24,7 +27,7 @@ BUSY_WAIT_SECONDS = 120.0
 LATE_ARRIVALS = timedelta(hours=48)
 
 
-class Ledger(Sendings):
+class Ledger(Sendings, Baselines, Reviewing, Alerting):
     """Opens (and creates) the ledger below the state folder. Cheap to make; safe in many processes."""
 
     def __init__(self, state: Path, busy_wait_seconds: float | None = None) -> None:

@@ -168,6 +168,7 @@ alerts = Table(
     Column("opened_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
     Column("resolved_at", UtcTime),
+    Column("link", String),  # a page of Dagster's, without its host
     Index("alerts_by_condition", "condition", "opened_at"),
 )
 
@@ -184,6 +185,10 @@ deliveries = Table(
     Column("next_at", UtcTime, nullable=False),
     Column("sent_at", UtcTime),
     Column("error", String),
+    Column("created_at", UtcTime, nullable=False),
+    Column(
+        "unreachable", Integer, nullable=False, default=0
+    ),  # its channel is left alone until next_at
     UniqueConstraint("alert_id", "event", "channel"),
 )
 
@@ -198,7 +203,18 @@ review_imports = Table(
     Column("accepted", Integer, nullable=False),
     Column("fixed", Integer, nullable=False),
     Column("dropped", Integer, nullable=False),
-    Column("rejected", Integer, nullable=False),
     Column("imported_by", String(128), nullable=False),
     Column("imported_at", UtcTime, nullable=False),
+)
+
+# One row per review file that was written.
+review_exports = Table(
+    "review_exports",
+    metadata,
+    Column("workload", String(64), primary_key=True),
+    Column("load", String(32), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("exported_at", UtcTime, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("exported_by", String(128), nullable=False),
 )

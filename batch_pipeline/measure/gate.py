@@ -1,12 +1,17 @@
 """The gate: the one decision that lets a load be promoted, with its reasons."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
 from batch_pipeline.measure.golden import GoldenScore
+from batch_pipeline.measure.paired import Verdict
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.workload.spec import GatesSpec
+
+# Below it a golden set sees only drops of six points and more (simulated).
+FEW_ROWS = 30
 
 
 @dataclass(frozen=True)
@@ -91,15 +96,50 @@ def _coverage(coverage: Rate) -> _Finding:
 def _golden(golden: GoldenScore | None, gates: GatesSpec) -> _Finding:
     if golden is None:
         return _Finding("pass", "no golden set is declared, so quality was not graded")
+    points = gates.golden_drop_points
+    verdict = golden.verdict(points)
     said = (
         f"golden score {golden.correct} of {golden.n} ({_percent(golden.score)}), "
-        f"{_points(golden.drop_points)} the baseline of {float(golden.baseline):.1%}"
+        f"{_points(golden.drop_points)} {_baseline(golden)}: {verdict.value}"
     )
-    if golden.n == 0 or golden.dropped_by(gates.golden_drop_points):
-        return _Finding(
-            "hold", f"{said}; the gate holds at a drop of {gates.golden_drop_points:g} points"
+    if verdict is Verdict.APART:
+        assert golden.recorded is not None
+        said += f", because {golden.recorded.apart}"
+    said += f"; {_visible(golden, points)}"
+    if verdict is Verdict.PASS:
+        return _Finding("pass", said)
+    if verdict is Verdict.APART:
+        said += (
+            "; look at the golden answers, then accept them with `batch-pipeline baseline record`"
         )
-    return _Finding("pass", said)
+    elif golden.dropped_by(points):
+        said += f"; the gate holds at a drop of {points:g} points"
+    else:
+        said += "; the gate holds at a drop that is no chance, however small"
+    return _Finding("hold", said)
+
+
+def _baseline(golden: GoldenScore) -> str:
+    """What it is held against, and how certain that is."""
+    if golden.recorded is None:
+        return f"the declared baseline of {float(golden.baseline):.1%} (none is recorded)"
+    said = (
+        f"the baseline of {golden.baseline_score:.1%} that {golden.recorded.recorded_by} recorded on "
+        f"{golden.recorded.recorded_at:%Y-%m-%d}"
+    )
+    if golden.paired is None:
+        return said
+    return f"{said} (of the same rows {golden.paired.lost} lost, {golden.paired.won} won, p = {golden.p:.3f})"
+
+
+def _visible(golden: GoldenScore, points: Decimal) -> str:
+    seen = golden.smallest_visible_drop(points)
+    few = golden.n < FEW_ROWS
+    rows = f"only {golden.n} golden rows" if few else f"{golden.n} golden rows"
+    if seen is None:
+        return f"{rows} show no drop reliably"
+    said = f"{rows} reliably show a drop of {seen * 100:.1f} points or more"
+    return f"{said}, so a pass proves little" if few else said
 
 
 def _validity(validity: Rate, gates: GatesSpec) -> list[_Finding]:

@@ -10,6 +10,8 @@ rows/<workload>/<load>/g<generation>/
     verdicts/<chunk>.parquet  what the contract says of each
     dispositions.parquet      the final state of every row
     promoted.parquet          the rows as this load promoted them
+    decisions.parquet         what reviewers decided of the rows in human_review
+    review/                   an import that is under way
 """
 
 from collections.abc import Iterable
@@ -42,6 +44,14 @@ class LoadFolder:
     @property
     def promoted(self) -> Path:
         return self.root / "promoted.parquet"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions.parquet"
+
+    @property
+    def review(self) -> Path:
+        return self.root / "review"
 
     def body(self, chunk_id: str) -> Path:
         return self.root / "chunks" / f"{chunk_id}.json"

@@ -1,11 +1,23 @@
 """golden_score: grades the golden rows, takes the gate's decision, and writes the measures down."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+import duckdb
+import pyarrow as pa
+
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.ledger import Batch, Load
+from batch_pipeline.measure.mix import count_labels
+from batch_pipeline.measure.slices import count_slices
 from batch_pipeline.measure.spend import TOKENS
+from batch_pipeline.review.status import review_measures
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.scorecard import Scorecard, measuring
-from batch_pipeline.warehouse import GateRecord, Measure, write_metrics
+from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, write_metrics
+from batch_pipeline.warehouse.prometheus import write_prometheus
 
 
 def grade(context: LoadContext) -> Scorecard:
@@ -22,21 +34,82 @@ def grade(context: LoadContext) -> Scorecard:
             assert gate is not None
             write_metrics(
                 context.settings.state,
-                workload=card.workload,
-                load=card.load,
+                _load_record(context, record, card),
                 fingerprint=gate.fingerprint,
-                measures=measures_of(card),
-                golden_outcomes=connection.sql(
-                    "SELECT key, tier, disposition, correct FROM golden_outcomes"
-                ).to_arrow_table()
-                if card.golden
-                else None,
+                measures=[
+                    *measures_of(card),
+                    *_turnaround(context.ledger.batches(record)),
+                    *review_measures(context, record),
+                ],
                 gate=GateRecord(gate.promote, gate.reasons, gate.override_reason),
+                **_counted(connection, context, card),
             )
+            write_prometheus(context.settings.state)
             # First, so that a load that counts as graded always has it.
             keep_scorecard(context.settings.state, record, card)
             context.ledger.record_gate(record, promote=gate.promote, fingerprint=gate.fingerprint)
             return card
+
+
+def _load_record(context: LoadContext, record: Load, card: Scorecard) -> LoadRecord:
+    golden, points = card.golden, context.workload.spec.gates.golden_drop_points
+    common = LoadRecord(
+        record.workload,
+        record.load,
+        record.generation,
+        record.fingerprint,
+        cancelled=record.cancelled,
+    )
+    if golden is None:
+        return common
+    return replace(
+        common,
+        golden_set=golden.golden_set,
+        verdict=golden.verdict(points).value,
+        lost=golden.paired.lost if golden.paired else None,
+        won=golden.paired.won if golden.paired else None,
+        p=golden.p,
+        smallest_drop=golden.smallest_visible_drop(points),
+        baseline_id=golden.recorded.baseline_id if golden.recorded else None,
+        baseline_score=golden.baseline_score,
+    )
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, card: Scorecard
+) -> dict[str, pa.Table]:
+    """What is stored row by row: golden outcomes, slices, labels; those that the workload has."""
+    spec, contract = context.workload.spec, context.workload.contract
+    found: dict[str, pa.Table] = {}
+    if card.golden:
+        found["golden_outcomes"] = connection.sql(
+            "SELECT key, tier, disposition, correct FROM golden_outcomes"
+        ).to_arrow_table()
+    # A load that was read before a slice was declared may not have the column.
+    have = {row[0] for row in connection.execute("DESCRIBE source").fetchall()}
+    if columns := [column for column in spec.slices if column in have]:
+        count_slices(connection, columns, golden=card.golden is not None, sensitive=spec.sensitive)
+        found["slices"] = connection.sql("FROM slices").to_arrow_table()
+    if labelled := [field.name for field in contract.fields if field.enum]:
+        count_labels(connection, labelled)
+        found["labels"] = connection.sql("FROM labels").to_arrow_table()
+    return found
+
+
+def _turnaround(batches: Sequence[Batch]) -> list[Measure]:
+    """Hours from a batch's creation to its end: the longest of the load, and the median."""
+    hours = [
+        (batch.ended_at - batch.created_at).total_seconds() / 3600
+        for batch in batches
+        if batch.ended_at is not None
+    ]
+    if not hours:
+        return []
+    longest, middle = max(hours), median(hours)
+    return [
+        Measure("turnaround_hours_max", longest, None, longest),
+        Measure("turnaround_hours_median", middle, None, middle),
+    ]
 
 
 def require_settled(context: LoadContext, card: Scorecard) -> None:
@@ -79,4 +152,8 @@ def measures_of(card: Scorecard) -> list[Measure]:
         )
         measures += [Measure(f"tokens_{kind}", n, None, n) for kind, n in tokens.items()]
         measures += [Measure(f"usd_{kind}", usd, None, usd) for kind, usd in card.spend.usd.items()]
+        measures += [
+            Measure(f"usd_tier_{tier}", usd, None, usd)
+            for tier, usd in card.spend.usd_by_tier.items()
+        ]
     return measures

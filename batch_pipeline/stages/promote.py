@@ -1,4 +1,4 @@
-"""promoted_rows: writes the validated rows to the system of record, if the gate lets them through.
+"""promoted_rows: writes the answered rows to the system of record, if the gate lets them through.
 
 It asks the gate itself, however it was launched: a check that passed in some other run proves nothing about
 the rows that are here now.
@@ -10,6 +10,7 @@ import duckdb
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Load
+from batch_pipeline.review.decisions import HUMAN, human_answers
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import quoted, read_parquets
@@ -38,7 +39,9 @@ class PromoteSummary:
 def promote(
     context: LoadContext, *, override_reason: str | None = None, requested_by: str = "unknown"
 ) -> PromoteSummary:
-    """Upserts the load's validated rows into `promoted.<workload>`, in one transaction.
+    """Upserts the load's validated rows, and those that reviewers answered, into `promoted.<workload>`.
+
+    One transaction.
 
     Args:
         context: the load.
@@ -89,9 +92,12 @@ def _write_promoted(
 ) -> list[tuple[str, str]]:
     """Writes promoted.parquet: the key, the contract's fields, and where each answer came from.
 
-    Raises PipelineError unless it holds each validated row once; nothing is promoted then.
+    A row that a reviewer answered has the model `human`, no tier, and the batch of the answer they saw.
+
+    Raises PipelineError unless it holds each validated row and each of theirs once; nothing is promoted then.
     """
     folder = context.folder(record)
+    people = human_answers(folder, context.workload.contract)
     chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
     connection.execute("CREATE OR REPLACE TEMP TABLE batch_of (chunk_id VARCHAR, batch_id VARCHAR)")
     pairs = [(b.chunk_id, b.batch_id) for b in context.ledger.batches(record)]
@@ -107,23 +113,34 @@ def _write_promoted(
         connection.execute(
             f"""
             COPY (
-                SELECT s.{key}, {fields}, rows.tier AS _tier, r.model AS _model,
+                WITH answered AS (
+                    SELECT rows.row, a.fields, rows.tier, r.model, rows.chunk_id
+                    FROM rows JOIN answers AS a USING (row)
+                    JOIN {results} AS r ON r.row = rows.row AND r.chunk_id = rows.chunk_id
+                    WHERE NOT rows.golden AND rows.disposition = 'validated'
+                    UNION ALL
+                    SELECT rows.row, p.fields, NULL, '{HUMAN}', rows.chunk_id
+                    FROM rows JOIN {people} AS p USING (row)
+                    WHERE NOT rows.golden AND rows.disposition = 'human_review'
+                )
+                SELECT s.{key}, {fields}, a.tier AS _tier, a.model AS _model,
                        batch_of.batch_id AS _batch_id, '{record.load}' AS _load
-                FROM rows JOIN answers AS a USING (row)
-                JOIN read_parquet('{str(folder.source).replace("'", "''")}') AS s ON s._row = rows.row
-                JOIN {results} AS r ON r.row = rows.row AND r.chunk_id = rows.chunk_id
-                JOIN batch_of ON batch_of.chunk_id = rows.chunk_id
-                WHERE NOT rows.golden AND rows.disposition = 'validated'
-                ORDER BY rows.row
+                FROM answered AS a
+                JOIN read_parquet('{str(folder.source).replace("'", "''")}') AS s ON s._row = a.row
+                JOIN batch_of ON batch_of.chunk_id = a.chunk_id
+                ORDER BY a.row
             ) TO '{str(path).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd)
             """
         )
-        (written,) = connection.execute(
-            "SELECT count(*) FROM read_parquet(?)", [str(path)]
+        written, reviewed = connection.execute(
+            f"SELECT (SELECT count(*) FROM read_parquet(?)), (SELECT count(*) FROM {people})",
+            [str(path)],
         ).fetchall()[0]
-        if written != card.dispositions["validated"]:
+        validated = card.dispositions["validated"]
+        if written != validated + reviewed:
+            people_too = f" and {reviewed:,} answered by people" if reviewed else ""
             raise PipelineError(
-                f"{context}: {card.dispositions['validated']:,} rows are validated, but the files of "
+                f"{context}: {validated:,} rows are validated{people_too}, but the files of "
                 f"{folder.root} hold the answers of {written:,}; restore what is missing there from a "
                 "backup, or send the load again with --resend. Nothing was promoted."
             )

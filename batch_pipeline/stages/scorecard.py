@@ -5,7 +5,7 @@ Works on a load at any moment; the gate's decision is only there once every row 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,28 +15,21 @@ from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.ledger import Batch, Chunk, ChunkState, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.measure.gate import GateDecision, decide
-from batch_pipeline.measure.golden import GoldenScore, golden_score, grade_rows
+from batch_pipeline.measure.golden import (
+    GoldenScore,
+    golden_score,
+    golden_set,
+    grade_rows,
+    pair_outcomes,
+)
 from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates
-from batch_pipeline.measure.spend import TOKENS, Spend, measure_spend
-from batch_pipeline.rows import LoadFolder
-from batch_pipeline.rows.folder import present
+from batch_pipeline.measure.spend import Spend, measure_spend
+from batch_pipeline.review.decisions import fingerprint_of_people
 from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.stages.baseline import held_against, in_force, require_outcomes
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.states import derive_states, live_chunks
+from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
 
-RESULT_COLUMNS = {
-    "row": "BIGINT",
-    "chunk_id": "VARCHAR",
-    "tier": "INTEGER",
-    "attempt": "INTEGER",
-    "sending": "INTEGER",
-    "result": "VARCHAR",
-    "stop_reason": "VARCHAR",
-    "answer": "VARCHAR",
-    "model": "VARCHAR",
-    "inference_geo": "VARCHAR",
-    **{f"{kind}_tokens": "BIGINT" for kind in TOKENS},
-}
 _RESULTS = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -92,13 +85,7 @@ class Scorecard:
             "cost_usd": round(self.cost_usd, 9),
             "cost_per_good_row_usd": self.cost_per_good_row_usd,
             "unpriced_requests": self.unpriced_requests,
-            "golden": self.golden
-            and {
-                "score": self.golden.score,
-                "n": self.golden.n,
-                "baseline": float(self.golden.baseline),
-                "drop_points": self.golden.drop_points,
-            },
+            "golden": self.golden and _golden_json(self.golden),
             "gate": self.gate and {"promote": self.gate.promote, "reasons": self.gate.reasons},
             "batches": self.batches,
             "requests": self.requests,
@@ -111,6 +98,19 @@ class Scorecard:
     def _rate(self, name: str) -> float | None:
         rate = self.rates.get(name)
         return rate.value if rate else None
+
+
+def _golden_json(golden: GoldenScore) -> dict[str, Any]:
+    return {
+        "score": golden.score,
+        "n": golden.n,
+        "baseline": golden.baseline_score,
+        "drop_points": golden.drop_points,
+        "baseline_recorded_at": golden.recorded and golden.recorded.recorded_at.isoformat(),
+        "lost": golden.paired and golden.paired.lost,
+        "won": golden.paired and golden.paired.won,
+        "p": golden.p,
+    }
 
 
 def empty_scorecard(workload: str, load: str) -> Scorecard:
@@ -141,6 +141,17 @@ def measure_load(context: LoadContext) -> Scorecard:
         return card
 
 
+def to_promote_anew(context: LoadContext, card: Scorecard) -> bool:
+    """Whether a promoted load has answers of people that are not promoted yet, and may be."""
+    record = context.record()
+    return (
+        record.purged_at is None
+        and card.gate is not None
+        and card.gate.promote
+        and card.gate.fingerprint != record.promoted_fingerprint
+    )
+
+
 @contextmanager
 def measuring(
     context: LoadContext, override_reason: str | None = None
@@ -163,56 +174,8 @@ def measuring(
 
             yield connection, kept_scorecard(context.settings.state, record)
             return
-        _load_tables(connection, context, record)
+        load_tables(connection, context, record)
         yield connection, _scorecard(connection, context, record, override_reason)
-
-
-def _load_tables(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> None:
-    folder = context.folder(record)
-    chunks = live_chunks(context.ledger.chunks(record))
-    if record.phase is Phase.SETTLED:
-        connection.execute(
-            "CREATE TEMP TABLE rows AS SELECT * FROM read_parquet(?)", [str(folder.dispositions)]
-        )
-    else:
-        derive_states(connection, context, record)
-        connection.execute(
-            "CREATE TEMP TABLE rows AS SELECT row, golden, key, disposition, "
-            "disposition_reason AS reason, tier, top_tier, attempt, coalesce(sending, 0) AS attempts, "
-            "chunk_id FROM states"
-        )
-    results = read_parquets(present(folder.results(c.chunk_id) for c in chunks), RESULT_COLUMNS)
-    verdicts = read_parquets(
-        present(folder.verdicts(c.chunk_id) for c in chunks),
-        {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR"},
-    )
-    connection.execute(
-        f"CREATE TEMP VIEW sendings AS SELECT r.*, rows.golden, v.outcome FROM {results} AS r "
-        f"JOIN rows USING (row) LEFT JOIN {verdicts} AS v ON v.row = r.row AND v.chunk_id = r.chunk_id"
-    )
-
-
-def load_answers(
-    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, folder: LoadFolder
-) -> None:
-    """Makes the temporary view `answers`: row, chunk_id and the struct `fields` of each final valid answer."""
-    contract = context.workload.contract
-    struct = ", ".join(f'"{f.name}" {contract.duckdb_type(f)}' for f in contract.fields)
-    submitted = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
-    verdicts = read_parquets(
-        present(folder.verdicts(c.chunk_id) for c in submitted),
-        {
-            "row": "BIGINT",
-            "chunk_id": "VARCHAR",
-            "outcome": "VARCHAR",
-            "fields": f"STRUCT({struct})",
-        },
-    )
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW answers AS SELECT v.row, v.chunk_id, v.fields FROM {verdicts} AS v "
-        "JOIN rows ON rows.row = v.row AND rows.chunk_id = v.chunk_id "
-        "WHERE v.outcome = 'valid' AND rows.disposition = 'validated'"
-    )
 
 
 def _scorecard(
@@ -228,18 +191,12 @@ def _scorecard(
     batches = context.ledger.batches(record)
     measured = rates(connection, record.source_rows)
     settled = record.phase is Phase.SETTLED
-    golden = None
     changed = _changed(context, record)
     load_answers(connection, context, record, folder)
+    golden = None
     if spec.golden is not None and record.golden_rows and not changed:
-        connection.execute(
-            "CREATE OR REPLACE TEMP TABLE golden AS SELECT _row AS row, * EXCLUDE (_row) "
-            "FROM read_parquet(?)",
-            [str(folder.golden)],
-        )
-        grade_rows(connection, context.workload.contract, spec.golden.match)
-        golden = golden_score(connection, spec.golden.baseline)
-    paid, paid_before = _all_generations(context, record)
+        golden = _graded(connection, context, record)
+    paid, paid_before = paid_for(context, record)
     spend = measure_spend(
         connection,
         read_parquets(paid, RESULT_COLUMNS),
@@ -259,6 +216,7 @@ def _scorecard(
     gate = None
     if settled:
         fingerprint = fingerprint_rows(connection, record)
+        fingerprint += fingerprint_of_people(connection, folder)
         override = context.ledger.override(record.workload, record.load, fingerprint)
         gate = decide(
             gates=spec.gates,
@@ -301,6 +259,34 @@ def _scorecard(
     )
 
 
+def _graded(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
+) -> GoldenScore:
+    """The golden score of a load, beside the baseline that counts for it."""
+    spec = context.workload.spec.golden
+    assert spec is not None
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE golden AS SELECT _row AS row, * EXCLUDE (_row) "
+        "FROM read_parquet(?)",
+        [str(context.folder(record).golden)],
+    )
+    grade_rows(connection, context.workload.contract, spec.match)
+    inputs = context.workload.prompt.columns
+    golden = replace(
+        golden_score(connection, spec.baseline),
+        golden_set=golden_set(connection, sorted(inputs), spec.match),
+    )
+    baseline = in_force(context, record)
+    if baseline is None or golden.golden_set is None:
+        return golden
+    recorded = held_against(baseline, record, golden.golden_set)
+    same_rows = baseline.golden_fingerprint == golden.golden_set
+    rows = require_outcomes(context.settings.state, baseline) if same_rows else None
+    return replace(
+        golden, recorded=recorded, paired=pair_outcomes(connection, rows) if rows else None
+    )
+
+
 def _changed(context: LoadContext, record: Load) -> str | None:
     """Why the answers of this load can no longer be graded or promoted; None where they can."""
     if context.workload.fingerprint() != record.fingerprint:
@@ -330,23 +316,3 @@ def fingerprint_rows(connection: duckdb.DuckDBPyConnection, record: Load) -> str
         "SELECT count(*), bit_xor(md5_number(concat_ws('|', row, key, disposition, chunk_id))) FROM rows"
     ).fetchall()[0]
     return f"g{record.generation}-{rows}-{digest or 0:032x}"
-
-
-def _all_generations(context: LoadContext, record: Load) -> tuple[list[str], Spend | None]:
-    """The files of all results that were paid for, and what those cost that were purged.
-
-    Rows that were sent again on purpose were paid for before, too. A kept scorecard counts its own
-    generation and those before it.
-    """
-    from batch_pipeline.stages.kept_scorecards import kept_scorecard
-
-    state = context.settings.state
-    paid: list[str] = []
-    before: Spend | None = None
-    for one in context.ledger.generations(record.workload, record.load):
-        if one.purged_at is not None:
-            paid, before = [], kept_scorecard(state, one).spend
-            continue
-        folder = LoadFolder.of(state, one.workload, one.load, one.generation)
-        paid += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
-    return paid, before

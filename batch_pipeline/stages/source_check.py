@@ -214,6 +214,11 @@ def _check_columns(workload: Workload, source: OpenedSource) -> None:
                 f"prompt.user names the column {column!r}, which {where} does not have; "
                 f"it has {listed(columns)}."
             )
+    for column in workload.spec.slices:
+        if column not in columns:
+            raise ConfigurationError(
+                f"slices names the column {column!r}, which {where} does not have; it has {listed(columns)}."
+            )
     # Parquet has no such integers, and DuckDB would write rounded ones without a word.
     if wide := [name for name, kind in columns.items() if kind in {"HUGEINT", "UHUGEINT"}]:
         raise ConfigurationError(

@@ -127,6 +127,10 @@ attributes:
     # min_validity: 0.95
     # max_cost_usd: 25
 
+  # Columns with few values; answers and golden rows are watched for each value.
+  # slices: [channel, language]
+  # trends: {{page: true, wobble_points: 0.15, min_fall_points: 0.8}}
+
   # limits: {{max_requests: 100000, max_bytes: 200000000, attempts: 3}}
   # partitions: {{start: 2025-01-01, timezone: UTC}}
 
@@ -143,7 +147,7 @@ _GOLDEN = """\
   golden:
     path: golden.csv
     match: [{field}]
-    # Nobody has measured it yet: replace it by the golden score of the first load that you accept.
+    # Nobody has measured it yet: `batch-pipeline baseline record` takes the outcome of a load that you accept.
     baseline: 0.80"""
 
 _NO_GOLDEN = """\

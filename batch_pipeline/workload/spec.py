@@ -154,6 +154,25 @@ class GatesSpec(_Declared):
     )
 
 
+class TrendsSpec(_Declared):
+    """When a slow change of a rate is reported. The defaults page at most once in two quarters at 1,000 rows."""
+
+    page: bool = Field(
+        True,
+        strict=True,
+        description="Whether a falling trend and a broken slice page, rather than being logged. Turn it off where "
+        "weekdays differ by more than 0.3 points.",
+    )
+    wobble_points: Annotated[Decimal, Field(ge=0, le=10)] = Field(
+        Decimal("0.15"),
+        description="How far a rate differs from night to night when nothing has changed, in points; more is learned "
+        "from earlier nights.",
+    )
+    min_fall_points: Annotated[Decimal, Field(gt=0, le=50)] = Field(
+        Decimal("0.8"), description="The least fall within a window that is a trend, in points."
+    )
+
+
 class LimitsSpec(_Declared):
     """How rows are cut into batches."""
 
@@ -227,6 +246,15 @@ class WorkloadSpec(_Declared):
         None, description="Rows with known answers, carried in every load and graded."
     )
     gates: GatesSpec = Field(GatesSpec(), description="What holds a load back from being promoted.")
+    slices: list[str] = Field(
+        [],
+        max_length=8,
+        description="Columns of the source that have few values, such as a channel or a language: validity and the "
+        "golden score are watched for each value.",
+    )
+    trends: TrendsSpec = Field(
+        TrendsSpec(), description="When a slow change of a rate is reported."
+    )
     limits: LimitsSpec = Field(LimitsSpec(), description="How rows are cut into batches.")
     partitions: PartitionsSpec = Field(
         PartitionsSpec(), description="The days a load can be made for."

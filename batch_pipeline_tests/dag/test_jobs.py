@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -13,7 +14,8 @@ from batch_pipeline.dag.instance import PROCESS_TAG, end_abandoned_runs, open_in
 from batch_pipeline.dag.naming import STEPS, WAREHOUSE_POOL, asset_key, job_name
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.scorecard import measure_load
-from batch_pipeline.warehouse import warehouse
+from batch_pipeline.stages.trends import WATCHED
+from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, warehouse, write_metrics
 from batch_pipeline_tests.night import DAY, Night, account_of, rows
 
 
@@ -91,10 +93,62 @@ def test_three_jobs_take_a_load_to_promotion(
 
     assert published.success
     assert materialized(published) == ["golden_score", "promoted_rows"]
-    assert {name: check.passed for name, check in checks(published).items()} == {
-        "coverage": True,
-        "golden_gate": True,
-    }
+    assert {name: check.passed for name, check in checks(published).items()} == dict.fromkeys(
+        [
+            "coverage",
+            "golden_gate",
+            *(f"trend_{watched.measure}" for watched in WATCHED),
+            "slices",
+            "label_mix",
+            "cost_per_good_row",
+            "cache_hits",
+        ],
+        True,
+    )
+
+
+def plant_nights(night: Night, *rates: float) -> None:
+    """Metrics of the nights before, under the same declaration, with these validity rates of 10,000 answers."""
+    for before, rate in enumerate(reversed(rates), 1):
+        day = date.fromisoformat(night.context.load) - timedelta(days=before)
+        write_metrics(
+            night.context.settings.state,
+            LoadRecord("questions", day.isoformat(), 1, night.context.workload.fingerprint()),
+            fingerprint="f",
+            measures=[Measure("validity", round(rate * 10_000), 10_000, rate)],
+            gate=GateRecord(True, ["all is well"], None),
+        )
+
+
+def test_a_falling_rate_fails_its_check_and_the_load_is_promoted_all_the_same(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate(models={"claude-haiku-4-5": {"not_json": 0.2}})
+    team = dagster(count=60, golden=0)
+    plant_nights(team.night, 0.994, 0.97, 0.93)
+    team.to_settled()
+    published = team.job("publish")
+
+    fell = checks(published)["trend_validity"]
+    assert not fell.passed
+    assert fell.severity is dg.AssetCheckSeverity.ERROR
+    assert (fell.description or "").startswith("Output validity falls: 99.4%, 97.0%, 93.0%, ")
+    assert fell.metadata["kind"].value == "leading"
+    assert materialized(published) == ["golden_score", "promoted_rows"]
+
+
+def test_a_workload_may_have_its_trends_logged_rather_than_paged(
+    simulate: Callable[..., Simulator], dagster: Callable[..., Dagster]
+) -> None:
+    simulate(models={"claude-haiku-4-5": {"not_json": 0.2}})
+    team = dagster(count=60, golden=0, trends={"page": False})
+    plant_nights(team.night, 0.994, 0.97, 0.93)
+    team.to_settled()
+
+    fell = checks(team.job("publish"))["trend_validity"]
+    assert not fell.passed
+    assert fell.severity is dg.AssetCheckSeverity.WARN
+    assert fell.metadata["severity"].value == "log"
 
 
 def test_materialize_all_on_a_fresh_day_skips_what_must_wait(
@@ -138,8 +192,9 @@ def test_a_closed_gate_blocks_promotion_in_the_job_and_alone(
     assert "promoted_rows" not in materialized(published)
     gate = checks(published)["golden_gate"]
     assert not gate.passed
+    assert "trend_validity" in checks(published)
     assert gate.description is not None
-    assert "golden score 0 of 5 (0.0%), 90.0 points below the baseline" in gate.description
+    assert "golden score 0 of 5 (0.0%), 90.0 points below the declared baseline" in gate.description
     assert not alone.success
     assert "is held: golden score 0 of 5" in failure(alone)
 

@@ -35,7 +35,7 @@ def decision(**changes: Any) -> GateDecision:
 HOLDS: dict[str, tuple[dict[str, Any], str]] = {
     "golden score": (
         {"golden": GoldenScore(87, 100, Decimal("0.9"))},
-        "golden score 87 of 100 (87.0%), 3.0 points below the baseline of 90.0%",
+        "golden score 87 of 100 (87.0%), 3.0 points below the declared baseline of 90.0%",
     ),
     "no golden rows": ({"golden": GoldenScore(0, 0, Decimal("0.9"))}, "golden score 0 of 0"),
     "validity": ({"validity": Rate(94, 100)}, "output validity 94.0% at tier 0, first attempt"),

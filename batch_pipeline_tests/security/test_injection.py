@@ -114,7 +114,7 @@ def test_a_hostile_night_is_a_night_like_any_other(hostile: Night, tmp_path: Pat
     card = hostile.settle()
     promotion = hostile.publish().promotion
     measured = measure_load(hostile.context)
-    report = write_report(hostile.context.settings.state, measured)
+    report = write_report(hostile.context, measured)
     exported = tmp_path / "ex'port\"; --.csv"
     done = CliRunner().invoke(
         main, ["export", "questions", "--date", DAY, "--to", str(exported), "--exact"]
@@ -219,8 +219,9 @@ def test_markup_in_the_report_is_text(
 ) -> None:
     simulate()
     evil = "".join(MARKUP)
+    made = night()
     card = replace(
-        night().settle(),
+        made.settle(),
         reasons=[("quarantined", "reason", 3)],
         answered_by=("api",),
         gate=GateDecision(False, ["gate"], "f", override_reason="word"),
@@ -233,8 +234,8 @@ def test_markup_in_the_report_is_text(
         results={**card.results, evil: 3},
     )
     plain, shown = Tags(), Tags()
-    plain.feed(write_report(tmp_path / "plain", card).read_text())
-    shown.feed(write_report(tmp_path / "worse", worse).read_text())
+    plain.feed(write_report(made.context, card).read_text())
+    shown.feed(write_report(made.context, worse).read_text())
 
     assert shown.tags == plain.tags
     assert evil in shown.text

@@ -1,25 +1,30 @@
 """metrics.*: a load's measures as one long table and one line of the wide view."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from batch_pipeline.warehouse import GateRecord, Measure, warehouse, write_metrics
-from batch_pipeline.warehouse.metrics import WIDE
+from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, warehouse, write_metrics
+from batch_pipeline.warehouse.metrics import COPIED, WIDE
+from batch_pipeline.warehouse.prometheus import write_prometheus
 
 PASSED = GateRecord(promote=True, reasons=["all is well"], override_reason=None)
 HELD = GateRecord(promote=False, reasons=["it's too dear"], override_reason=None)
 
 
-def write(state: Path, load: str = "2026-01-01", **changes: Any) -> None:
+def write(
+    state: Path, load: str = "2026-01-01", workload: str = "questions", **changes: Any
+) -> None:
     arguments: dict[str, Any] = {
-        "workload": "questions",
-        "load": load,
+        "record": LoadRecord(workload, load, 1, "declared"),
         "fingerprint": "f",
         "measures": [Measure("validity", 19, 20, 0.95), Measure("cost_usd", 0.5, None, 0.5)],
-        "golden_outcomes": None,
         "gate": PASSED,
         **changes,
     }
@@ -123,3 +128,44 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
         )
     assert query(tmp_path, "FROM metrics.measures ORDER BY ALL") == before
     assert query(tmp_path, "SELECT key FROM metrics.golden_outcomes") == [("a",)]
+
+
+def test_the_copies_can_be_read_while_another_process_writes_to_the_warehouse(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, golden_outcomes=outcomes("a", "b"))
+    code = f"import duckdb; print(duckdb.sql(\"FROM '{tmp_path}/metrics/nights.parquet'\").fetchall()[0][:2])"
+    with warehouse(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.strip() == "('questions', '2026-01-01')"
+
+
+def test_every_table_and_the_nights_have_a_copy_that_holds_the_same(tmp_path: Path) -> None:
+    write(tmp_path, golden_outcomes=outcomes("a", "b"))
+    write(tmp_path, "2026-01-02")
+    for name in COPIED:
+        copy = duckdb.execute(
+            "FROM read_parquet(?)", [str(tmp_path / "metrics" / f"{name}.parquet")]
+        ).fetchall()
+        assert sorted(map(repr, copy)) == sorted(
+            map(repr, query(tmp_path, f"FROM metrics.{name}"))
+        ), name
+
+
+def test_prometheus_reads_the_newest_load_of_each_workload(tmp_path: Path) -> None:
+    write(tmp_path, "2026-01-02", measures=[Measure("validity", 1, 2, 0.5)])
+    write(tmp_path, "2026-01-01")
+    write(tmp_path, workload="other", gate=HELD)
+    families = text_string_to_metric_families(write_prometheus(tmp_path).read_text())
+    found = {
+        (sample.name, sample.labels["workload"]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    assert found["batch_pipeline_validity", "questions"] == 0.5
+    assert found["batch_pipeline_promote", "questions"] == 1
+    assert found["batch_pipeline_promote", "other"] == 0
+    assert ("batch_pipeline_cost_usd", "questions") not in found
+    assert found["batch_pipeline_load_timestamp_seconds", "questions"] == 1_767_312_000

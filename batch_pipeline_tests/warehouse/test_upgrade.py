@@ -14,7 +14,14 @@ import duckdb
 import pytest
 
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.warehouse import GateRecord, Measure, schema, warehouse, write_metrics
+from batch_pipeline.warehouse import (
+    GateRecord,
+    LoadRecord,
+    Measure,
+    schema,
+    warehouse,
+    write_metrics,
+)
 from batch_pipeline_tests.old_state.restore import restore_warehouse
 
 NEWEST = len(schema.STEPS) + 1
@@ -82,11 +89,9 @@ def test_a_new_loads_metrics_go_beside_the_old_ones(tmp_path: Path) -> None:
     old = set(query(path, "FROM metrics.measures"))
     write_metrics(
         tmp_path,
-        workload="questions",
-        load="2026-11-17",
+        LoadRecord("questions", "2026-11-17", 1, "declared"),
         fingerprint="f",
         measures=[Measure("coverage", 1, 1, 1.0)],
-        golden_outcomes=None,
         gate=GateRecord(promote=True, reasons=["all is well"], override_reason=None),
     )
     assert old < set(query(path, "FROM metrics.measures"))

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("opened_at", Time, nullable=False),
         sa.Column("seen_at", Time, nullable=False),
         sa.Column("resolved_at", Time),
+        sa.Column("link", sa.String),
     )
     op.create_index("alerts_by_condition", "alerts", ["condition", "opened_at"])
     op.create_table(
@@ -51,6 +52,8 @@ def upgrade() -> None:
         sa.Column("next_at", Time, nullable=False),
         sa.Column("sent_at", Time),
         sa.Column("error", sa.String),
+        sa.Column("created_at", Time, nullable=False),
+        sa.Column("unreachable", sa.Integer, nullable=False),
         sa.UniqueConstraint("alert_id", "event", "channel"),
     )
     op.create_table(
@@ -62,7 +65,15 @@ def upgrade() -> None:
         sa.Column("accepted", sa.Integer, nullable=False),
         sa.Column("fixed", sa.Integer, nullable=False),
         sa.Column("dropped", sa.Integer, nullable=False),
-        sa.Column("rejected", sa.Integer, nullable=False),
         sa.Column("imported_by", sa.String(128), nullable=False),
         sa.Column("imported_at", Time, nullable=False),
+    )
+    op.create_table(
+        "review_exports",
+        sa.Column("workload", sa.String(64), primary_key=True),
+        sa.Column("load", sa.String(32), primary_key=True),
+        sa.Column("generation", sa.Integer, primary_key=True),
+        sa.Column("exported_at", Time, primary_key=True),
+        sa.Column("rows", sa.Integer, nullable=False),
+        sa.Column("exported_by", sa.String(128), nullable=False),
     )

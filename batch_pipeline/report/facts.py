@@ -1,0 +1,107 @@
+"""All that a page shows, gathered once: the scorecard, the ledger, and the Parquet copies of the metrics.
+
+The warehouse itself is never opened: whoever has it open must not keep a page from being written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from batch_pipeline.ledger import Batch, Chunk, Load
+from batch_pipeline.ledger.alerting import Alert
+from batch_pipeline.review.status import ReviewStatus, review_status
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.findings import Finding, findings
+from batch_pipeline.stages.scorecard import Scorecard
+from batch_pipeline.stages.trends import (
+    BrokenSlice,
+    Noticed,
+    TrendFinding,
+    broken,
+    noticed,
+    trends_of,
+)
+from batch_pipeline.warehouse.history import (
+    NightMeasures,
+    SliceNight,
+    label_nights,
+    nights,
+    slice_nights,
+)
+from batch_pipeline.workload.spec import WorkloadSpec
+
+# What fits into a picture of this width; older nights stay in the metrics.
+MOST_NIGHTS = 120
+SLICE_NIGHTS = 14
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """Everything one page says. History ends with the load itself."""
+
+    card: Scorecard
+    spec: WorkloadSpec
+    day: date
+    record: Load | None
+    nights: Sequence[NightMeasures]
+    earlier_nights: int  # graded before those
+    slices: Sequence[SliceNight]
+    labels: dict[str, dict[str, dict[str, int]]]
+    batches: Sequence[tuple[Batch, Chunk]]
+    findings: Sequence[Finding]
+    trends: dict[str, TrendFinding]  # by measure
+    broken: Sequence[BrokenSlice]
+    noticed: Sequence[Noticed]
+    alerts: Sequence[Alert]  # open ones of the workload
+    review: ReviewStatus | None
+    previous: str | None  # the load before
+    written_at: datetime
+
+    @property
+    def before(self) -> list[NightMeasures]:
+        """The graded nights before this load."""
+        return [night for night in self.nights if night.load < self.card.load]
+
+
+def gather(context: LoadContext, card: Scorecard) -> PageFacts:
+    """Reads what the page of `card`'s load shows beside the scorecard."""
+    state, name = context.settings.state, card.workload
+    record = context.ledger.load(name, card.load)
+    graded = nights(state, name, until=card.load)
+    shown = graded[-MOST_NIGHTS:]
+    # A load that is not graded, or was cancelled, says nothing of a trend.
+    judged = bool(graded) and graded[-1].load == card.load and not graded[-1].cancelled
+    chunks = {c.chunk_id: c for c in context.ledger.chunks(record)} if record else {}
+    begun = sorted({one.load for one in context.ledger.generations(name) if one.load < card.load})
+    return PageFacts(
+        card=card,
+        spec=context.workload.spec,
+        day=date.fromisoformat(card.load),
+        record=record,
+        nights=shown,
+        earlier_nights=len(graded) - len(shown),
+        slices=slice_nights(state, name, until=card.load),
+        labels=label_nights(state, name, until=card.load),
+        batches=[
+            (batch, chunks[batch.chunk_id])
+            for batch in (context.ledger.batches(record) if record else [])
+            if batch.chunk_id in chunks
+        ],
+        findings=findings(context.ledger, record, context.settings) if record else [],
+        trends={one.watched.measure: one for one in trends_of(graded, context.workload.spec)}
+        if judged
+        else {},
+        broken=broken(state, name, card.load) if judged else [],
+        noticed=noticed(state, context.workload.spec, card.load) if judged else [],
+        alerts=context.ledger.open_alerts([name]),
+        review=_review(context, record, card),
+        previous=begun[-1] if begun else None,
+        written_at=datetime.now(UTC),
+    )
+
+
+def _review(context: LoadContext, record: Load | None, card: Scorecard) -> ReviewStatus | None:
+    """How far the review is, where there is a queue and its rows are still there."""
+    if record is None or record.purged_at or not card.dispositions["human_review"]:
+        return None
+    return review_status(context, record) if context.folder(record).dispositions.is_file() else None

@@ -1,0 +1,117 @@
+"""baseline: makes a load's golden outcomes the ones that later loads are held against, row by row."""
+
+import uuid
+from pathlib import Path
+
+import duckdb
+
+from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.ledger.records import Baseline, Load
+from batch_pipeline.ledger.transactions import now
+from batch_pipeline.measure.golden import RecordedBaseline
+from batch_pipeline.rows import replacing
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.workload.data_file import literal
+
+
+def record_baseline(context: LoadContext, *, reason: str, by: str) -> Baseline:
+    """Accepts what the golden rows of a settled load gave.
+
+    The outcomes are on disk before the ledger names them; a crash in between leaves a file that nobody reads.
+
+    Args:
+        context: the load.
+        reason: why; shown beside every verdict.
+        by: who.
+
+    Raises:
+        ConfigurationError: the workload has no golden set, or it was declared after this load was sent.
+        PipelineError: rows are still open or purged, the load was cancelled, or the declaration has
+            changed since.
+    """
+    from batch_pipeline.stages.scorecard import measuring
+
+    if context.workload.spec.golden is None:
+        raise ConfigurationError(
+            f"{context.workload.name} declares no golden set, so there is nothing to accept; add one to its "
+            "defs.yaml."
+        )
+    with context.ledger.hold(context.workload.name, context.load):
+        record = context.record()
+        context.folder(record)
+        with measuring(context) as (connection, card):
+            if not card.settled:
+                raise PipelineError(
+                    f"{context} has rows without a disposition; let `batch-pipeline run` finish it first."
+                )
+            if record.cancelled:
+                raise PipelineError(
+                    f"{context} was cancelled, so its golden rows say little; take another load."
+                )
+            if card.golden is None or not card.golden.golden_set:
+                raise PipelineError(
+                    f"{context} cannot be graded: its prompt, contract or tiers were declared otherwise, or it "
+                    "had no golden set; take a load that was sent under the declaration as it is now."
+                )
+            baseline = Baseline(
+                baseline_id=uuid.uuid4().hex,
+                workload=record.workload,
+                load=record.load,
+                generation=record.generation,
+                fingerprint=record.fingerprint,
+                golden_fingerprint=card.golden.golden_set,
+                correct=card.golden.correct,
+                n=card.golden.n,
+                reason=reason,
+                recorded_by=by,
+                recorded_at=now(),
+            )
+            with replacing(outcomes(context.settings.state, baseline)) as path:
+                connection.execute(
+                    f"COPY (SELECT key, correct FROM golden_outcomes ORDER BY key) "
+                    f"TO {literal(str(path))} (FORMAT parquet)"
+                )
+            context.ledger.record_baseline(baseline)
+            return baseline
+
+
+def outcomes(state: Path, baseline: Baseline) -> Path:
+    """Where a baseline's rows lie: key, and whether it was right."""
+    return state / "baselines" / baseline.workload / f"{baseline.baseline_id}.parquet"
+
+
+def in_force(context: LoadContext, record: Load) -> Baseline | None:
+    """The baseline that counts for a load: of a promoted one, the newest when it was promoted."""
+    return context.ledger.baseline(record.workload, record.promoted_at)
+
+
+def held_against(baseline: Baseline, record: Load, golden_set: str) -> RecordedBaseline:
+    """A baseline beside a load; `apart` says why they cannot be compared."""
+    apart = None
+    if baseline.golden_fingerprint != golden_set:
+        apart = "the golden set has changed since"
+    elif baseline.fingerprint != record.fingerprint:
+        apart = "the prompt, the contract or the tiers have changed since"
+    return RecordedBaseline(
+        baseline_id=baseline.baseline_id,
+        correct=baseline.correct,
+        n=baseline.n,
+        load=baseline.load,
+        recorded_by=baseline.recorded_by,
+        recorded_at=baseline.recorded_at,
+        apart=apart,
+    )
+
+
+def require_outcomes(state: Path, baseline: Baseline) -> str:
+    """The path of a baseline's rows. Raises PipelineError where it is missing or cannot be read."""
+    path = outcomes(state, baseline)
+    try:
+        duckdb.connect().execute("SELECT key, correct FROM read_parquet(?) LIMIT 0", [str(path)])
+    except duckdb.Error:
+        raise PipelineError(
+            f"{path}, the rows of the baseline of {baseline.recorded_at:%Y-%m-%d}, is damaged or missing; "
+            "restore it from a backup of the state folder, or record another baseline with "
+            f"`batch-pipeline baseline record {baseline.workload}`."
+        ) from None
+    return str(path)

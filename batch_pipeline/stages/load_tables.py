@@ -1,0 +1,99 @@
+"""The tables behind a load's measures, made from its files and the ledger."""
+
+import duckdb
+
+from batch_pipeline.ledger import ChunkState, Load
+from batch_pipeline.ledger.records import Phase
+from batch_pipeline.measure.spend import TOKENS, Spend
+from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows.folder import present
+from batch_pipeline.rows.query import read_parquets
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.states import derive_states, live_chunks
+from batch_pipeline.workload.data_file import literal
+
+RESULT_COLUMNS = {
+    "row": "BIGINT",
+    "chunk_id": "VARCHAR",
+    "tier": "INTEGER",
+    "attempt": "INTEGER",
+    "sending": "INTEGER",
+    "result": "VARCHAR",
+    "stop_reason": "VARCHAR",
+    "answer": "VARCHAR",
+    "model": "VARCHAR",
+    "inference_geo": "VARCHAR",
+    **{f"{kind}_tokens": "BIGINT" for kind in TOKENS},
+}
+
+
+def load_tables(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> None:
+    """Makes `rows`, one line per row of the load, `sendings`, one per result, and `source`, what was sent."""
+    folder = context.folder(record)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW source AS FROM read_parquet({literal(str(folder.source))})"
+    )
+    chunks = live_chunks(context.ledger.chunks(record))
+    if record.phase is Phase.SETTLED:
+        connection.execute(
+            "CREATE TEMP TABLE rows AS SELECT * FROM read_parquet(?)", [str(folder.dispositions)]
+        )
+    else:
+        derive_states(connection, context, record)
+        connection.execute(
+            "CREATE TEMP TABLE rows AS SELECT row, golden, key, disposition, "
+            "disposition_reason AS reason, tier, top_tier, attempt, coalesce(sending, 0) AS attempts, "
+            "chunk_id FROM states"
+        )
+    results = read_parquets(present(folder.results(c.chunk_id) for c in chunks), RESULT_COLUMNS)
+    verdicts = read_parquets(
+        present(folder.verdicts(c.chunk_id) for c in chunks),
+        {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR"},
+    )
+    connection.execute(
+        f"CREATE TEMP VIEW sendings AS SELECT r.*, rows.golden, v.outcome FROM {results} AS r "
+        f"JOIN rows USING (row) LEFT JOIN {verdicts} AS v ON v.row = r.row AND v.chunk_id = r.chunk_id"
+    )
+
+
+def load_answers(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, folder: LoadFolder
+) -> None:
+    """Makes the temporary view `answers`: row, chunk_id and the struct `fields` of each final valid answer."""
+    contract = context.workload.contract
+    struct = ", ".join(f'"{f.name}" {contract.duckdb_type(f)}' for f in contract.fields)
+    submitted = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
+    verdicts = read_parquets(
+        present(folder.verdicts(c.chunk_id) for c in submitted),
+        {
+            "row": "BIGINT",
+            "chunk_id": "VARCHAR",
+            "outcome": "VARCHAR",
+            "fields": f"STRUCT({struct})",
+        },
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW answers AS SELECT v.row, v.chunk_id, v.fields FROM {verdicts} AS v "
+        "JOIN rows ON rows.row = v.row AND rows.chunk_id = v.chunk_id "
+        "WHERE v.outcome = 'valid' AND rows.disposition = 'validated'"
+    )
+
+
+def paid_for(context: LoadContext, record: Load) -> tuple[list[str], Spend | None]:
+    """The files of all results that were paid for, and what those cost that were purged.
+
+    Rows that were sent again on purpose were paid for before, too. A kept scorecard counts its own
+    generation and those before it.
+    """
+    from batch_pipeline.stages.kept_scorecards import kept_scorecard
+
+    state = context.settings.state
+    paid: list[str] = []
+    before: Spend | None = None
+    for one in context.ledger.generations(record.workload, record.load):
+        if one.purged_at is not None:
+            paid, before = [], kept_scorecard(state, one).spend
+            continue
+        folder = LoadFolder.of(state, one.workload, one.load, one.generation)
+        paid += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
+    return paid, before

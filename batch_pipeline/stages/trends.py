@@ -1,0 +1,361 @@
+"""What the nights say together: slow falls, broken slices, a moved mix, and sudden changes of cost or cache.
+
+Everything is computed from the metrics' Parquet copies, so that a check, the page and a person see the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from math import ceil
+from pathlib import Path
+
+from batch_pipeline.measure.change import change
+from batch_pipeline.measure.mix import mix_of
+from batch_pipeline.measure.slices import SliceCount, broken_slices
+from batch_pipeline.measure.trend import WINDOWS, Night, Trend, trend
+from batch_pipeline.warehouse.history import (
+    NightMeasures,
+    SliceNight,
+    label_nights,
+    nights,
+    slice_nights,
+)
+from batch_pipeline.workload.spec import WorkloadSpec
+
+# What a slice's rate is held against.
+SLICE_WINDOW = 7
+# A cost per good row that differs by a tenth, and a cache that hits ten points less, are worth a line.
+_COST_SHARE = 0.1
+_CACHE_POINTS = 0.1
+_SHOWN_NIGHTS = 7
+
+
+class Level(StrEnum):
+    """How loud a finding is. `unknown`: too few nights to say."""
+
+    OK = "ok"
+    WATCH = "watch"
+    PAGE = "page"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A rate that is followed: what it is called, whether falling is bad, and where to look."""
+
+    measure: str
+    title: str
+    falling: bool
+    leading: bool
+    look_at: str
+
+
+WATCHED = (
+    Watched(
+        "validity",
+        "Output validity",
+        True,
+        True,
+        "the reasons on output_contract, and at what changed in the source",
+    ),
+    Watched(
+        "escalation_rate",
+        "The escalation rate",
+        False,
+        True,
+        "the reasons on output_contract; every escalated row is paid again at a dearer tier",
+    ),
+    Watched("golden_score", "The golden score", True, True, "the golden rows that are wrong now"),
+    Watched(
+        "truncation_rate",
+        "The truncation rate",
+        False,
+        True,
+        "max_tokens of the first tier, and longer inputs",
+    ),
+    Watched(
+        "refusal_rate", "The refusal rate", False, True, "what the refused rows have in common"
+    ),
+    Watched(
+        "expired_rate",
+        "The expiry rate",
+        False,
+        False,
+        "how long batches take; the API is busy or loads are too large",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TrendFinding:
+    """One rate over the nights since the declaration last changed.
+
+    `slope` is per night and `fall` over the window, both as shares of the rate itself (negative: it sinks);
+    `reached_on` is the night on which the floor is crossed at this pace. `fit` holds the line's two ends.
+    """
+
+    watched: Watched
+    level: Level
+    sentence: str
+    nights: int
+    slope: float | None = None
+    fall: float | None = None
+    p: float | None = None
+    floor: float | None = None
+    reached_on: date | None = None
+    fit: tuple[tuple[date, float], tuple[date, float]] | None = None
+
+
+@dataclass(frozen=True)
+class BrokenSlice:
+    """A slice that fell against its own last nights."""
+
+    column: str
+    slice: str
+    measure: str
+    tonight: float
+    usual: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something lagging: logged, never paged. `unusual` is None where there are too few nights to say."""
+
+    name: str
+    unusual: bool | None
+    sentence: str
+
+
+def trends_of(history: Sequence[NightMeasures], spec: WorkloadSpec) -> list[TrendFinding]:
+    """Every watched rate of the last night in `history` (oldest first), which may not be cancelled."""
+    since = same_declaration(history)
+    return [_finding(watched, since, spec) for watched in WATCHED]
+
+
+def same_declaration(history: Sequence[NightMeasures]) -> list[NightMeasures]:
+    """The nights since the declaration last changed: a deliberate change is no drift. Cancelled ones are left out."""
+    since: list[NightMeasures] = []
+    for night in reversed(history):
+        if night.declaration != history[-1].declaration:
+            break
+        if not night.cancelled:
+            since.insert(0, night)
+    return since
+
+
+def _finding(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpec) -> TrendFinding:
+    counted = list(_counted(watched, since))
+    floor = _floor(watched, since, spec)
+    fits = [
+        (window, fitted)
+        for window in WINDOWS
+        if (
+            fitted := trend(
+                counted,
+                window,
+                min_fall=float(spec.trends.min_fall_points) / 100,
+                wobble=float(spec.trends.wobble_points) / 100,
+            )
+        )
+    ]
+    shown = [
+        night.rate if watched.falling else 1 - night.rate for night in counted[-_SHOWN_NIGHTS:]
+    ]
+    figures = ", ".join(f"{rate:.1%}" for rate in shown)
+    if not fits:
+        known = f"{len(counted)} night{'s' if len(counted) != 1 else ''}"
+        said = f"{watched.title}: {figures or 'nothing to count'}. {known} under this declaration; a trend needs three."
+        return TrendFinding(watched, Level.UNKNOWN, said, len(counted), floor=floor)
+    # The window that is surest: that is the one that speaks.
+    fitted = min(fits, key=lambda pair: (not pair[1].alarm, not pair[1].watch, pair[1].p))[1]
+    sign = 1 if watched.falling else -1
+    level = Level.PAGE if fitted.alarm else Level.WATCH if fitted.watch else Level.OK
+    recent = _recent_slope(counted, fitted)
+    reached = _reached(counted, recent, floor) if level is not Level.OK else None
+    return TrendFinding(
+        watched,
+        level,
+        _sentence(
+            watched, level, figures, len(shown), fitted, sign * recent, floor, reached, counted
+        ),
+        fitted.nights,
+        slope=sign * fitted.slope,
+        fall=fitted.fall,
+        p=fitted.p,
+        floor=floor,
+        reached_on=reached,
+        fit=_fit(counted, fitted, falling=watched.falling),
+    )
+
+
+def _counted(watched: Watched, since: Sequence[NightMeasures]) -> Iterator[Night]:
+    for night in since:
+        measure = night.measures.get(watched.measure)
+        if measure is None or not measure.denominator or measure.numerator is None:
+            continue
+        n, hits = int(measure.denominator), int(measure.numerator)
+        yield Night(date.fromisoformat(night.load), hits if watched.falling else n - hits, n)
+
+
+def _floor(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpec) -> float | None:
+    """Below it the gate holds; only these two have one."""
+    if watched.measure == "validity" and spec.gates.min_validity is not None:
+        return float(spec.gates.min_validity)
+    if watched.measure == "golden_score" and since and since[-1].baseline_score is not None:
+        return since[-1].baseline_score - float(spec.gates.golden_drop_points) / 100
+    return None
+
+
+def _recent_slope(counted: Sequence[Night], fitted: Trend) -> float:
+    """Per night, over the last three: a week's fit of a fall that began yesterday says little of tomorrow."""
+    last = counted[-3:]
+    slope = (last[-1].rate - last[0].rate) / (last[-1].day - last[0].day).days
+    return min(slope, fitted.slope) if fitted.watch or fitted.alarm else slope
+
+
+def _reached(counted: Sequence[Night], slope: float, floor: float | None) -> date | None:
+    if floor is None or slope >= 0:
+        return None
+    left = counted[-1].rate - floor
+    if left <= 0:
+        return counted[-1].day
+    nights_left = ceil(left / -slope)
+    return counted[-1].day + timedelta(days=nights_left) if nights_left <= 365 else None
+
+
+def _fit(
+    counted: Sequence[Night], fitted: Trend, *, falling: bool
+) -> tuple[tuple[date, float], tuple[date, float]]:
+    """The line goes through the weighted mean of its nights."""
+    window = counted[-fitted.nights :]
+    first, last = window[0].day, window[-1].day
+    ends = [fitted.at_start, fitted.at_start + fitted.slope * (last - first).days]
+    a, b = ends if falling else [1 - end for end in ends]
+    return (first, a), (last, b)
+
+
+def _sentence(
+    watched: Watched,
+    level: Level,
+    figures: str,
+    shown: int,
+    fitted: Trend,
+    recent: float,
+    floor: float | None,
+    reached: date | None,
+    counted: Sequence[Night],
+) -> str:
+    last = f"{figures} over the last {shown} nights"
+    if level is Level.OK:
+        return f"{watched.title} shows no trend: {last}."
+    verb = "falls" if watched.falling else "rises"
+    said = (
+        f"{watched.title} {verb}: {last}, {recent * 100:+.2f} points a night of late and "
+        f"{fitted.fall * 100:.1f} points over {fitted.nights} nights (p = {fitted.p:.2g})"
+    )
+    skipped = (counted[-1].day - counted[-fitted.nights].day).days + 1 - fitted.nights
+    if skipped:
+        said += f", {skipped} nights without a load among them"
+    if reached is not None and floor is not None:
+        below = reached <= counted[-1].day
+        said += (
+            f"; it is at or below the gate's {floor:.1%} already"
+            if below
+            else f"; at this pace it reaches the gate's {floor:.1%} on {reached:%Y-%m-%d}"
+        )
+    if level is Level.WATCH:
+        return f"{said}. Not sure enough to page."
+    return f"{said}. Look at {watched.look_at}."
+
+
+def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
+    """Slices of a load that fell against their own last nights under the same declaration."""
+    history = same_declaration(nights(state, workload, load))
+    loads = {night.load for night in history}
+    before = sorted(loads - {load})[-SLICE_WINDOW:]
+    counted = [s for s in slice_nights(state, workload, load) if s.load in loads]
+    found: list[BrokenSlice] = []
+    for measure in ("validity", "golden_score"):
+        tonight = [s for s in counted if s.load == load and s.measure == measure]
+        reference = [s for s in counted if s.load in before and s.measure == measure]
+        counts = [_against(each, reference) for each in tonight]
+        for i in broken_slices(counts):
+            hit, count = tonight[i], counts[i]
+            usual = count.reference_good / count.reference_n
+            found.append(
+                BrokenSlice(hit.column, hit.slice, measure, hit.good / hit.n, usual, hit.n)
+            )
+    return sorted(found, key=lambda b: b.tonight - b.usual)
+
+
+def _against(tonight: SliceNight, reference: Sequence[SliceNight]) -> SliceCount:
+    same = [s for s in reference if (s.column, s.slice) == (tonight.column, tonight.slice)]
+    return SliceCount(tonight.good, tonight.n, sum(s.good for s in same), sum(s.n for s in same))
+
+
+def noticed(state: Path, spec: WorkloadSpec, load: str) -> list[Noticed]:
+    """The lagging ones of a load: label mix, cost per good row, cache hits."""
+    history = same_declaration(nights(state, spec.name, load))
+    mixes = label_nights(state, spec.name, load)
+    return [
+        _mix(mixes, [night.load for night in history]),
+        _cost(history),
+        _cache(history),
+    ]
+
+
+def _mix(mixes: dict[str, dict[str, dict[str, int]]], loads: Sequence[str]) -> Noticed:
+    said, unusual, known = [], False, False
+    for name in sorted({field for load in loads for field in mixes.get(load, {})}):
+        mix = mix_of([mixes.get(load, {}).get(name, {}) for load in loads])
+        if mix is None:
+            continue
+        known |= mix.usual is not None
+        if mix.unusual:
+            unusual = True
+            moved = ", ".join(f"{label} {a:.1%} → {b:.1%}" for label, a, b in mix.moved)
+            said.append(
+                f"The mix of {name} moved further than on any of the last nights ({moved}); look whether the "
+                "source has changed or the prompt is read differently."
+            )
+    if said:
+        return Noticed("label_mix", unusual, " ".join(said))
+    word = "is as on the nights before" if known else "has no history of ten nights yet"
+    return Noticed("label_mix", False if known else None, f"The mix of labels {word}.")
+
+
+def _cost(history: Sequence[NightMeasures]) -> Noticed:
+    costs = [
+        m.value
+        for night in history
+        if (m := night.measures.get("cost_per_good_row_usd")) is not None and m.value
+    ]
+    found = change(costs, least=_COST_SHARE * costs[-1]) if costs else None
+    if found is None:
+        return Noticed(
+            "cost_per_good_row", None, "The cost per good row has no history of five nights yet."
+        )
+    said = f"A good row cost ${found.tonight:.6f}, usually ${found.usual:.6f} ({found.tonight / found.usual - 1:+.0%})"
+    if found.unusual:
+        said += "; look at the spend by kind: prices, longer answers, escalations or a cache that stopped hitting"
+    return Noticed("cost_per_good_row", found.unusual, f"{said}.")
+
+
+def _cache(history: Sequence[NightMeasures]) -> Noticed:
+    rates = [
+        m.value
+        for night in history
+        if (m := night.measures.get("cache_hit_rate")) is not None and m.value is not None
+    ]
+    found = change(rates, least=_CACHE_POINTS)
+    if found is None:
+        return Noticed(
+            "cache_hits", None, "The cache's hit rate has no history of five nights yet."
+        )
+    less = found.unusual and found.tonight < found.usual
+    said = f"{found.tonight:.1%} of the input came from the cache, usually {found.usual:.1%}"
+    if less:
+        said += "; look whether the system prompt varies between rows or has become too short to be cached"
+    return Noticed("cache_hits", less, f"{said}.")
