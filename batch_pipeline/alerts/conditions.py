@@ -17,9 +17,6 @@ LAGGING = "lagging"
 
 # The ledger's column.
 _LONGEST_KEY = 256
-# A finding's first words without figures and ids are its kind: they stay while it ages. Further words may be
-# the API's.
-_WORDS = 3
 
 
 @dataclass(frozen=True)
@@ -83,31 +80,22 @@ def _held(settings: Settings, record: Load) -> Condition:
 def _sending(record: Load, found: list[Finding]) -> Iterator[Condition]:
     kinds: dict[str, list[Finding]] = {}
     for finding in found:
-        kinds.setdefault(_words(finding.sentence), []).append(finding)
-    for words, alike in kinds.items():
+        kinds.setdefault(finding.topic, []).append(finding)
+    for topic, alike in kinds.items():
         worst = max(alike, key=lambda finding: finding.page)
         rest = len(alike) - 1
         yield Condition(
             key=condition_key(
-                "sending", record.workload, record.load, f"g{record.generation}", words
+                "sending", record.workload, record.load, f"g{record.generation}", topic
             ),
             workload=record.workload,
             load=record.load,
             kind=LEADING,
             severity=PAGE if worst.page else LOG,
-            title=f"{record.workload} {record.load}: {_TITLES.get(words, 'sending needs a look')}",
+            title=f"{record.workload} {record.load}: {_TITLES[topic]}",
             sentence=worst.sentence + (f" And {rest} more like it." if rest else ""),
             link=asset_link(record.workload, "batch_submission", record.load),
         )
-
-
-def _words(sentence: str) -> str:
-    plain = [
-        word.strip(":.,").lower()
-        for word in sentence.split()
-        if not any(c.isdigit() or c == "_" for c in word)
-    ]
-    return "-".join(plain[:_WORDS])
 
 
 def asset_link(workload: str, step: str, load: str | None) -> str:
@@ -115,14 +103,13 @@ def asset_link(workload: str, step: str, load: str | None) -> str:
     return f"assets/{workload}/{step}{partition}"
 
 
-# By the first words of the finding; one that is not listed has the general title.
 _TITLES = {
-    "sending-has-stopped": "sending has stopped",
-    "sending-waits-until": "sending waits",
-    "a-chunk-of": "a lost answer is looked for",
-    "a-batch-of": "rows were paid twice",
-    "batch-is-days": "results that were not read back will be deleted",
-    "batch-is-h": "a batch has not ended",
-    "the-api-does": "the API does not know a batch",
-    "the-results-of": "results cannot be read back",
+    "stopped": "sending has stopped",
+    "waits": "sending waits",
+    "lost_answer": "a lost answer is looked for",
+    "paid_twice": "rows were paid twice",
+    "uncollected": "results that were not read back will be deleted",
+    "overdue": "a batch has not ended",
+    "unknown": "the API does not know a batch",
+    "not_taken": "results cannot be read back",
 }

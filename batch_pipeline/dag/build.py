@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from batch_pipeline.dag.alert_sensor import build_alert_sensor
 from batch_pipeline.dag.asset_face import AssetFace
 from batch_pipeline.dag.cancel_job import build_cancel_job
 from batch_pipeline.dag.checks import build_checks
@@ -65,7 +66,7 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         assets=[*submit_assets(face), *collect_assets(face), *publish_assets(face)],
         asset_checks=checks,
         jobs=[*jobs, watch, cancel],
-        sensors=[build_sensor(workload, [*jobs, watch])],
+        sensors=[build_sensor(workload, [*jobs, watch]), build_alert_sensor(workload.name)],
         schedules=[_schedule(workload)] if spec.schedule else [],
     )
 

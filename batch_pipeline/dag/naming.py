@@ -37,6 +37,10 @@ def sensor_name(workload: str) -> str:
     return f"{workload}__poll"
 
 
+def alert_sensor_name(workload: str) -> str:
+    return f"{workload}__alerts"
+
+
 def schedule_name(workload: str) -> str:
     return f"{workload}__nightly"
 

@@ -43,7 +43,7 @@ def build_sending_check(
 def sending_signature(record: Load, ledger: Ledger, settings: Settings) -> str:
     """Changes when the check's answer does; empty while there is nothing to say."""
     found = findings(ledger, record, settings)
-    return "|".join(sorted(f"{finding.page}{finding.sentence[:24]}" for finding in found))
+    return "|".join(sorted(f"{finding.page}{finding.topic}" for finding in found))
 
 
 def build_watch_job(

@@ -19,8 +19,12 @@ _MANY_RETRIES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence: what is wrong, and what to do. `page` says that it cannot wait for the morning."""
+    """One sentence: what is wrong, and what to do. `page` says that it cannot wait for the morning.
 
+    `topic` stays the same while the sentence changes with time.
+    """
+
+    topic: str
     sentence: str
     page: bool
 
@@ -40,12 +44,14 @@ def findings(ledger: Ledger, record: Load, settings: Settings) -> list[Finding]:
 def _of_load(record: Load) -> Iterator[Finding]:
     if record.stopped is not None and not record.cancelled:
         yield Finding(
+            "stopped",
             f"Sending has stopped: {record.stopped} Mend that, then launch the submit job (or call "
             "`batch-pipeline run`) again.",
             page=True,
         )
     elif record.not_before is not None and record.not_before > now():
         yield Finding(
+            "waits",
             f"Sending waits until {record.not_before:%Y-%m-%d %H:%M:%S} UTC: {record.waits_for} Nothing is to "
             "be done.",
             page=False,
@@ -56,6 +62,7 @@ def _of_chunk(chunk: Chunk, moment: datetime, grace: timedelta) -> Iterator[Find
     if chunk.state is ChunkState.INTENT:
         since = chunk.looked_for_since or moment
         yield Finding(
+            "lost_answer",
             f"A chunk of {chunk.requests:,} requests was sent and its answer was lost"
             f" ({chunk.note or 'the process ended'}); its batch is looked for since {since:%H:%M:%S} UTC, and "
             "nothing more of the load is sent until that is settled. Nothing is to be done unless it lasts for "
@@ -64,6 +71,7 @@ def _of_chunk(chunk: Chunk, moment: datetime, grace: timedelta) -> Iterator[Find
         )
     if chunk.state is ChunkState.DUPLICATE:
         yield Finding(
+            "paid_twice",
             f"A batch of {chunk.requests:,} requests appeared after its rows had been sent again: they are paid "
             "twice. Raise BATCH_PIPELINE_GRACE_SECONDS, since the API's list lags by more than that.",
             page=True,
@@ -75,24 +83,28 @@ def _of_batch(batch: Batch, moment: datetime, grace: timedelta) -> Iterator[Find
     if age >= PAGE_AT:
         left = max((KEPT - age).days, 0)
         yield Finding(
+            "uncollected",
             f"Batch {batch.batch_id} is {age.days} days old and was not read back; its results are deleted in "
             f"{left} days. Launch the collect job now{_because(batch)}.",
             page=True,
         )
     elif batch.missing_since is not None:
         yield Finding(
+            "unknown",
             f"The API does not know batch {batch.batch_id} since {batch.missing_since:%Y-%m-%d %H:%M:%S} UTC. "
             "If that lasts, check that ANTHROPIC_API_KEY is of the workspace that sent it.",
             page=moment - batch.missing_since > grace,
         )
     elif batch.open and age >= CEILING + _MARGIN:
         yield Finding(
+            "overdue",
             f"Batch {batch.batch_id} is {age.total_seconds() / 3600:.0f} h old and has not ended, though the "
             "API ends every batch after 24 h; look at it in the Anthropic Console.",
             page=True,
         )
     elif batch.ended and batch.retries >= _MANY_RETRIES:
         yield Finding(
+            "not_taken",
             f"The results of batch {batch.batch_id} could not be taken {batch.retries} times"
             f"{_because(batch)}; they are asked for again by themselves.",
             page=False,

@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 from sqlalchemy import update
 
-from batch_pipeline.dag.alert_sensor import NAME, alert_sensor
 from batch_pipeline.dag.build import build_definitions
 from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.naming import WORK_TAG, WORKLOAD_TAG, asset_key, job_name, partition_tags
@@ -37,7 +36,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def tick(night: Night, instance: dg.DagsterInstance) -> str:
     repository = definitions_of(night.folder).get_repository_def()
     context = dg.build_sensor_context(instance=instance, repository_def=repository)
-    data = repository.get_sensor_def(NAME).evaluate_tick(context)
+    data = repository.get_sensor_def("questions__alerts").evaluate_tick(context)
     assert data.run_requests == []
     return data.skip_message or ""
 
@@ -45,8 +44,7 @@ def tick(night: Night, instance: dg.DagsterInstance) -> str:
 @functools.cache
 def definitions_of(folder: Path) -> dg.Definitions:
     [spec] = read_declarations(folder / "defs.yaml")
-    built = build_definitions(Workload.build(spec, folder))
-    return dg.Definitions.merge(built, dg.Definitions(sensors=[alert_sensor]))
+    return build_definitions(Workload.build(spec, folder))
 
 
 def begin(night: Night, load: str, generation: int = 1) -> None:

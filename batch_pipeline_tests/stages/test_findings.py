@@ -50,6 +50,7 @@ def test_a_load_whose_batch_runs_has_nothing_to_say(ledger: Ledger) -> None:
 def test_a_stop_pages_with_what_the_api_said_and_what_to_do(ledger: Ledger) -> None:
     ledger.update_load(begun(ledger), stopped="The API answered 402: no credit.")
     assert only(ledger) == Finding(
+        "stopped",
         "Sending has stopped: The API answered 402: no credit. Mend that, then launch the submit job (or call "
         "`batch-pipeline run`) again.",
         page=True,
@@ -65,6 +66,7 @@ def test_waiting_says_until_when_and_why_and_pages_nobody(ledger: Ledger) -> Non
     until = now() + HOUR
     ledger.update_load(begun(ledger), not_before=until, waits_for="The API answered 429.")
     assert only(ledger) == Finding(
+        "waits",
         f"Sending waits until {until:%Y-%m-%d %H:%M:%S} UTC: The API answered 429. Nothing is to be done.",
         page=False,
     )
@@ -96,6 +98,7 @@ def test_an_intent_that_nobody_looked_for_yet_is_of_a_process_that_ended(ledger:
 def test_a_duplicate_pages_and_says_how_to_prevent_the_next(ledger: Ledger) -> None:
     change_chunk(ledger, state="duplicate")
     assert only(ledger) == Finding(
+        "paid_twice",
         "A batch of 12 requests appeared after its rows had been sent again: they are paid twice. Raise "
         "BATCH_PIPELINE_GRACE_SECONDS, since the API's list lags by more than that.",
         page=True,
