@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: install demo test soak ui lint lock clean
+.PHONY: install demo test soak nights ui lint lock clean
 
 install: $(STAMP)
 
@@ -26,13 +26,17 @@ ui: install
 	@$(BIN)/batch-pipeline ui
 
 test: install lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Whole nights with drawn faults and kills, on all cores; with CRASHES=1 also kill -9 at every boundary there is.
 SEEDS ?= 500
 FIRST ?= 1
 soak: install
 	@$(BIN)/python -m batch_pipeline_tests.faults.soak --seeds $(SEEDS) --first $(FIRST) $(if $(CRASHES),--crashes)
+
+# Ninety nights through the whole pipeline, with planted trouble: which check catches what, and when. See docs/nights.md.
+nights: install
+	@$(BIN)/python -m batch_pipeline_tests.nights $(OPTIONS)
 
 lint: install
 	@$(BIN)/ruff check .

@@ -138,7 +138,8 @@ def build_checks(
                 sentence="Rows are still open; let the collect job finish.",
             )
         sentence = card.gate.sentence
-        if not card.gate.promote:
+        apart = card.golden and card.golden.recorded and card.golden.recorded.apart
+        if not card.gate.promote and not apart:
             sentence += (
                 " Look at the failing answers, mend the prompt and send the load again, or promote it with "
                 "a reason: `batch-pipeline promote`."

@@ -96,3 +96,26 @@ def reasons_table(rows: Iterable[tuple[str, str, int]], first: str) -> dg.Metada
             ]
         ),
     )
+
+
+def checks_table(results: Iterable[dg.AssetCheckResult]) -> dg.MetadataValue:
+    """What each check says, in one table: on the checks' own tab a click is needed for each."""
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    "check": result.check_name or "",
+                    "result": "pass" if result.passed else "fail",
+                    "says": result.description or "",
+                }
+            )
+            for result in results
+        ],
+        schema=dg.TableSchema(
+            [
+                dg.TableColumn("check", "string"),
+                dg.TableColumn("result", "string"),
+                dg.TableColumn("says", "string"),
+            ]
+        ),
+    )

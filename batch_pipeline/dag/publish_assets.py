@@ -6,6 +6,7 @@ from batch_pipeline.dag.asset_face import AssetFace, Results
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import (
     answer_columns,
+    checks_table,
     numbers,
     reasons_table,
     schema,
@@ -13,6 +14,7 @@ from batch_pipeline.dag.metadata import (
 )
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
 from batch_pipeline.dag.trend_checks import night_results, night_specs, open_results
+from batch_pipeline.ledger.records import Phase
 from batch_pipeline.report import write_report
 from batch_pipeline.stages.grade import grade
 from batch_pipeline.stages.promote import promote
@@ -49,7 +51,8 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
     def golden_score(context: dg.AssetExecutionContext) -> Results:
         with stage_errors():
             load = face.load_of(context)
-            if not measure_load(load).settled:
+            record = load.ledger.load(load.workload.name, load.load)
+            if record is None or record.phase is not Phase.SETTLED:
                 context.log.info("Rows are still open; the sensor grades the load when none is.")
                 yield from open_results(load)
                 return
@@ -63,6 +66,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 **scorecard_numbers(card),
                 "gate": dg.MetadataValue.text(card.gate.sentence),
                 "report": dg.MetadataValue.path(report),
+                "nights": checks_table(compared),
                 "dispositions": reasons_table(card.reasons, "disposition"),
                 "dagster/table_name": dg.MetadataValue.text("metrics.measures"),
             }

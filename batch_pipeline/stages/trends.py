@@ -172,6 +172,8 @@ def _finding(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpe
     fitted = min(fits, key=lambda pair: (not pair[1].alarm, not pair[1].watch, pair[1].p))[1]
     sign = 1 if watched.falling else -1
     level = Level.PAGE if fitted.alarm else Level.WATCH if fitted.watch else Level.OK
+    if level is Level.PAGE and _is_over(counted, fitted):
+        level = Level.WATCH
     recent = _recent_slope(counted, fitted)
     reached = _reached(counted, recent, floor) if level is not Level.OK else None
     return TrendFinding(
@@ -206,6 +208,14 @@ def _floor(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpec)
     if watched.measure == "golden_score" and since and since[-1].baseline_score is not None:
         return since[-1].baseline_score - float(spec.gates.golden_drop_points) / 100
     return None
+
+
+def _is_over(counted: Sequence[Night], fitted: Trend) -> bool:
+    """Whether the last night regained three quarters of the fall.
+
+    A few bad nights stay in the window after they are over, and nothing is left to be woken for.
+    """
+    return counted[-1].rate >= fitted.at_start - fitted.fall / 4
 
 
 def _recent_slope(counted: Sequence[Night], fitted: Trend) -> float:
@@ -266,7 +276,8 @@ def _sentence(
             else f"; at this pace it reaches the gate's {floor:.1%} on {reached:%Y-%m-%d}"
         )
     if level is Level.WATCH:
-        return f"{said}. Not sure enough to page."
+        over = _is_over(counted, fitted)
+        return f"{said}. {'The last night is back where it began.' if over else 'Not sure enough to page.'}"
     return f"{said}. Look at {watched.look_at}."
 
 

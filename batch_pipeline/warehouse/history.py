@@ -4,13 +4,13 @@ A copy that is not there yet reads as no history. Whoever writes the warehouse w
 whose grading was killed half-way appears when it is graded again.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch_pipeline.rows.query import querying
+import pyarrow.parquet as pq
+
 from batch_pipeline.warehouse.metrics import Measure
 
 
@@ -41,34 +41,31 @@ class SliceNight:
 
 def nights(state: Path, workload: str, until: str | None = None) -> list[NightMeasures]:
     """Every graded load of a workload up to and with `until`, the oldest first."""
-    with _reading(state) as read:
-        measured: dict[str, dict[str, Measure]] = {}
-        for load, *values in read(
-            "measures", "load, measure, numerator, denominator, value", workload, until
-        ):
-            measured.setdefault(load, {})[values[0]] = Measure(*values)
-        decided = dict(read("nights", "load, promote", workload, until))
-        return [
-            NightMeasures(
-                load,
-                declaration,
-                promote=decided.get(load),
-                cancelled=cancelled,
-                verdict=verdict,
-                baseline_score=baseline_score,
-                measures=measured.get(load, {}),
-            )
-            for load, declaration, cancelled, verdict, baseline_score in read(
-                "loads", "load, declaration, cancelled, verdict, baseline_score", workload, until
-            )
-        ]
+    place = (state, workload, until)
+    measured: dict[str, dict[str, Measure]] = {}
+    columns = ("load", "measure", "numerator", "denominator", "value")
+    for load, *values in _read("measures", columns, *place):
+        measured.setdefault(load, {})[values[0]] = Measure(*values)
+    decided = dict(_read("nights", ("load", "promote"), *place))
+    columns = ("load", "declaration", "cancelled", "verdict", "baseline_score")
+    return [
+        NightMeasures(
+            load,
+            declaration,
+            promote=decided.get(load),
+            cancelled=cancelled,
+            verdict=verdict,
+            baseline_score=baseline_score,
+            measures=measured.get(load, {}),
+        )
+        for load, declaration, cancelled, verdict, baseline_score in _read("loads", columns, *place)
+    ]
 
 
 def slice_nights(state: Path, workload: str, until: str | None = None) -> list[SliceNight]:
     """Every slice of every graded load up to and with `until`, the oldest load first."""
-    with _reading(state) as read:
-        columns = "load, slice_column, slice, measure, good, n"
-        return [SliceNight(*row) for row in read("slices", columns, workload, until)]
+    columns = ("load", "slice_column", "slice", "measure", "good", "n")
+    return [SliceNight(*row) for row in _read("slices", columns, state, workload, until)]
 
 
 def label_nights(
@@ -76,23 +73,21 @@ def label_nights(
 ) -> dict[str, dict[str, dict[str, int]]]:
     """Validated rows by load, field and label."""
     found: dict[str, dict[str, dict[str, int]]] = {}
-    with _reading(state) as read:
-        for load, name, label, n in read("labels", "load, field, label, rows", workload, until):
-            found.setdefault(load, {}).setdefault(name, {})[label] = n
+    columns = ("load", "field", "label", "rows")
+    for load, name, label, n in _read("labels", columns, state, workload, until):
+        found.setdefault(load, {}).setdefault(name, {})[label] = n
     return found
 
 
-@contextmanager
-def _reading(state: Path) -> Iterator[Any]:
-    with querying(state / "tmp") as connection:
-
-        def read(table: str, columns: str, workload: str, until: str | None) -> list[Any]:
-            path = state / "metrics" / f"{table}.parquet"
-            if not path.is_file():
-                return []
-            return connection.execute(
-                f"SELECT {columns} FROM read_parquet(?) WHERE workload = ? AND load <= ? ORDER BY ALL",
-                [str(path), workload, until or "9999-12-31"],
-            ).fetchall()
-
-        yield read
+def _read(
+    table: str, columns: Sequence[str], state: Path, workload: str, until: str | None
+) -> list[Any]:
+    """Rows of a copy, sorted. Not through DuckDB: opening it costs ten times as much as reading these."""
+    path = state / "metrics" / f"{table}.parquet"
+    if not path.is_file():
+        return []
+    kept = [("workload", "==", workload), ("load", "<=", until or "9999-12-31")]
+    found = pq.read_table(path, columns=list(columns), filters=kept).sort_by(
+        [(name, "ascending") for name in columns]
+    )
+    return list(zip(*(column.to_pylist() for column in found.columns), strict=True))

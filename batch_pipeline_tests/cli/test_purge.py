@@ -323,7 +323,7 @@ def test_a_purge_killed_anywhere_is_completed_by_the_next(
     whole = tmp_path / "whole"
     shutil.copytree(state, whole)
     kills = 0
-    for n in (0, 2, 4, 7, 11, 15, 40):
+    for n in (0, 2, 5, 11, 40):
         shutil.rmtree(state)
         shutil.copytree(whole, state)
         killed = subprocess.run(
@@ -343,4 +343,4 @@ def test_a_purge_killed_anywhere_is_completed_by_the_next(
         fates = [batch.deleted_at for batch in Ledger(state).batches(record(promoted))]
         assert fates
         assert None not in fates
-    assert kills >= 5
+    assert kills >= 4

@@ -14,6 +14,10 @@ PARTS = 2
 # A death before one of these leaves an empty folder or file more than the one before, which nobody reads:
 # `make soak` goes there too.
 _LIGHT = ("os.mkdir", "os.rmdir", "open")
+# The metrics' copies are alike, and each is written anew by whoever grades again.
+_COPY = "COPY (FROM metrics."
+# A death after a step and one before the next leave the same behind, and steps come in pairs at least.
+_STRIDE = 3
 
 
 @contextmanager
@@ -35,9 +39,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
 
 
 def weighty(crashes: Crashes) -> list[int]:
-    """Every second one: a death after a step and one before the next leave the same behind."""
-    light = {b.number for b in crashes.boundaries if b.kind in _LIGHT}
-    return [number for number in crashes.distinct(PRODUCT) if number not in light][::2]
+    """A third of those that leave something of their own behind; `make soak CRASHES=1` takes all."""
+    light = {b.number for b in crashes.boundaries if b.kind in _LIGHT or b.label.startswith(_COPY)}
+    return [number for number in crashes.distinct(PRODUCT) if number not in light][::_STRIDE]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -81,7 +81,7 @@ def test_rows_that_were_right_and_are_wrong_now_are_lost(
     settled: Night, night: Callable[..., Night], simulate: Callable[..., Simulator]
 ) -> None:
     record_baseline(settled.context, reason="fine", by="ana")
-    simulate(models={"default": {"wrong": 0.4}})
+    simulate(models={"*": {"wrong": 0.4}})
     made = again(night)
     card = measure_load(made.context)
     assert card.golden is not None

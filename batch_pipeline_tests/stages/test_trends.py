@@ -61,6 +61,14 @@ def test_the_page_gives_the_nights_the_slope_and_the_night_on_which_the_floor_is
     assert found.reached_on == date(2026, 10, 8)
 
 
+def test_a_fall_that_is_over_is_shown_and_pages_nobody() -> None:
+    rates = [0.99] * 12 + [0.982, 0.974, 0.974, 0.98]
+    assert one(series(rates, n=2_000)).level is Level.PAGE
+    found = one(series([*rates, 0.992], n=2_000))
+    assert found.level is Level.WATCH
+    assert found.sentence.endswith("The last night is back where it began.")
+
+
 def test_a_rising_rate_is_told_as_rising() -> None:
     found = one(series([0.02, 0.04, 0.07], measure="escalation_rate"), "escalation_rate")
     assert found.level is Level.PAGE
