@@ -63,10 +63,10 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         context.log.info(card.gate.sentence)
         yield dg.MaterializeResult(
             metadata={
-                **scorecard_numbers(card),
                 "gate": dg.MetadataValue.text(card.gate.sentence),
-                "report": dg.MetadataValue.path(report),
                 "nights": checks_table(compared),
+                "report": dg.MetadataValue.path(report),
+                **scorecard_numbers(card),
                 "dispositions": reasons_table(card.reasons, "disposition"),
                 "dagster/table_name": dg.MetadataValue.text("metrics.measures"),
             }

@@ -16,7 +16,9 @@ from batch_pipeline.review.status import review_measures
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.scorecard import Scorecard, measuring
+from batch_pipeline.stages.trends import broken_tonight, same_declaration
 from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, write_metrics
+from batch_pipeline.warehouse.history import NightMeasures, SliceNight, nights, slice_nights
 from batch_pipeline.warehouse.prometheus import write_prometheus
 
 
@@ -89,11 +91,35 @@ def _counted(
     have = {row[0] for row in connection.execute("DESCRIBE source").fetchall()}
     if columns := [column for column in spec.slices if column in have]:
         count_slices(connection, columns, golden=card.golden is not None, sensitive=spec.sensitive)
-        found["slices"] = connection.sql("FROM slices").to_arrow_table()
+        found["slices"] = _flagged(connection, context)
     if labelled := [field.name for field in contract.fields if field.enum]:
         count_labels(connection, labelled)
         found["labels"] = connection.sql("FROM labels").to_arrow_table()
     return found
+
+
+def _flagged(connection: duckdb.DuckDBPyConnection, context: LoadContext) -> pa.Table:
+    """The slices of this load, each with whether it broke: later nights are not held against those."""
+    state, name, load = context.settings.state, context.workload.name, context.load
+    rows = connection.execute(
+        "SELECT slice_column, slice, measure, good, n FROM slices ORDER BY ALL"
+    ).fetchall()
+    tonight = [SliceNight(load, *row) for row in rows]
+    declared = NightMeasures(load, context.record().fingerprint)
+    earlier = [night for night in nights(state, name, load) if night.load != load]
+    loads = [night.load for night in same_declaration([*earlier, declared])]
+    fell = broken_tonight(tonight, slice_nights(state, name, load), loads)
+    names = {(b.column, b.slice, b.measure) for b in fell}
+    return pa.table(
+        {
+            "slice_column": [s.column for s in tonight],
+            "slice": [s.slice for s in tonight],
+            "measure": [s.measure for s in tonight],
+            "good": pa.array([s.good for s in tonight], pa.int64()),
+            "n": pa.array([s.n for s in tonight], pa.int64()),
+            "broken": [(s.column, s.slice, s.measure) in names for s in tonight],
+        }
+    )
 
 
 def _turnaround(batches: Sequence[Batch]) -> list[Measure]:

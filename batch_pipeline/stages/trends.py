@@ -23,8 +23,9 @@ from batch_pipeline.warehouse.history import (
 )
 from batch_pipeline.workload.spec import WorkloadSpec
 
-# What a slice's rate is held against.
+# A slice's rate is held against its last sound nights, however long it has been broken, within a month.
 SLICE_WINDOW = 7
+SLICE_HISTORY = 28
 # A cost per good row that differs by a tenth, and a cache that hits ten points less, are worth a line.
 _COST_SHARE = 0.1
 _CACHE_POINTS = 0.1
@@ -282,18 +283,30 @@ def _sentence(
 
 
 def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
-    """Slices of a load that fell against their own last nights under the same declaration."""
-    history = same_declaration(nights(state, workload, load))
-    loads = {night.load for night in history}
-    before = sorted(loads - {load})[-SLICE_WINDOW:]
-    counted = [s for s in slice_nights(state, workload, load) if s.load in loads]
+    """Slices of a graded load that fell against their own nights under the same declaration; the worst first."""
+    history = [night.load for night in same_declaration(nights(state, workload, load))]
+    counted = slice_nights(state, workload, load)
+    return broken_tonight([s for s in counted if s.load == load], counted, history)
+
+
+def broken_tonight(
+    tonight: Sequence[SliceNight], counted: Sequence[SliceNight], loads: Sequence[str]
+) -> list[BrokenSlice]:
+    """Which of tonight's slices fell against their own last sound nights, among `counted`.
+
+    Args:
+        tonight: one per column, slice and measure.
+        counted: those of earlier loads; others are left out.
+        loads: the loads that may be compared with, the oldest first.
+    """
+    load = tonight[0].load if tonight else ""
+    before = [day for day in loads if day < load][-SLICE_HISTORY:]
     found: list[BrokenSlice] = []
     for measure in ("validity", "golden_score"):
-        tonight = [s for s in counted if s.load == load and s.measure == measure]
-        reference = [s for s in counted if s.load in before and s.measure == measure]
-        counts = [_against(each, reference) for each in tonight]
+        slices = [s for s in tonight if s.measure == measure]
+        counts = [_against(each, counted, before) for each in slices]
         for i in broken_slices(counts):
-            hit, count = tonight[i], counts[i]
+            hit, count = slices[i], counts[i]
             usual = count.reference_good / count.reference_n
             found.append(
                 BrokenSlice(hit.column, hit.slice, measure, hit.good / hit.n, usual, hit.n)
@@ -301,8 +314,17 @@ def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
     return sorted(found, key=lambda b: b.tonight - b.usual)
 
 
-def _against(tonight: SliceNight, reference: Sequence[SliceNight]) -> SliceCount:
-    same = [s for s in reference if (s.column, s.slice) == (tonight.column, tonight.slice)]
+def _against(
+    tonight: SliceNight, counted: Sequence[SliceNight], before: Sequence[str]
+) -> SliceCount:
+    """Nights on which the slice was broken are no reference: it would become its own after a week."""
+    same = [
+        s
+        for s in counted
+        if (s.column, s.slice, s.measure) == (tonight.column, tonight.slice, tonight.measure)
+        and s.load in before
+        and not s.broken
+    ][-SLICE_WINDOW:]
     return SliceCount(tonight.good, tonight.n, sum(s.good for s in same), sum(s.n for s in same))
 
 

@@ -29,7 +29,10 @@ class NightMeasures:
 
 @dataclass(frozen=True)
 class SliceNight:
-    """One slice in one load: `good` of `n` for `measure`, which is validity or golden_score."""
+    """One slice in one load: `good` of `n` for `measure`, which is validity or golden_score.
+
+    `broken` is what was found when the load was graded.
+    """
 
     load: str
     column: str
@@ -37,6 +40,7 @@ class SliceNight:
     measure: str
     good: int
     n: int
+    broken: bool = False
 
 
 def nights(state: Path, workload: str, until: str | None = None) -> list[NightMeasures]:
@@ -64,7 +68,7 @@ def nights(state: Path, workload: str, until: str | None = None) -> list[NightMe
 
 def slice_nights(state: Path, workload: str, until: str | None = None) -> list[SliceNight]:
     """Every slice of every graded load up to and with `until`, the oldest load first."""
-    columns = ("load", "slice_column", "slice", "measure", "good", "n")
+    columns = ("load", "slice_column", "slice", "measure", "good", "n", "broken")
     return [SliceNight(*row) for row in _read("slices", columns, state, workload, until)]
 
 

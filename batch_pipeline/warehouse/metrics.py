@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS metrics.measures (
     fingerprint VARCHAR NOT NULL, measured_at TIMESTAMP NOT NULL);
 CREATE TABLE IF NOT EXISTS metrics.slices (
     workload VARCHAR NOT NULL, load VARCHAR NOT NULL, slice_column VARCHAR NOT NULL,
-    slice VARCHAR NOT NULL, measure VARCHAR NOT NULL, good BIGINT NOT NULL, n BIGINT NOT NULL);
+    slice VARCHAR NOT NULL, measure VARCHAR NOT NULL, good BIGINT NOT NULL, n BIGINT NOT NULL,
+    broken BOOLEAN NOT NULL);
 CREATE TABLE IF NOT EXISTS metrics.labels (
     workload VARCHAR NOT NULL, load VARCHAR NOT NULL, field VARCHAR NOT NULL,
     label VARCHAR NOT NULL, rows BIGINT NOT NULL);
@@ -135,7 +136,7 @@ def write_metrics(
         measures: one per name.
         gate: kept once per fingerprint and outcome, so that the history of decisions stays.
         golden_outcomes: columns key, tier, disposition, correct; None without a golden set.
-        slices: columns slice_column, slice, measure, good, n; None without slices.
+        slices: columns slice_column, slice, measure, good, n, broken; None without slices.
         labels: columns field, label, rows; None without a field of labels.
     """
     with warehouse(state) as connection:

@@ -232,7 +232,9 @@ def _tables(workload: str, history: History) -> dict[str, list[dict[str, Any]]]:
                 ):
                     good = _drawn(draw, size, history.slice_rate(name, back), exact=history.exact)
                     facts = {"slice_column": column, "slice": name, "measure": measure}
-                    rows["slices"].append({**here, **facts, "good": good, "n": size})
+                    rows["slices"].append(
+                        {**here, **facts, "good": good, "n": size, "broken": False}
+                    )
         for n, label in enumerate(history.labels):
             count = round(history.rows * (0.4 + draw.uniform(-0.02, 0.02)) / (n + 1))
             rows["labels"].append({**here, "field": "label", "label": label, "rows": count})

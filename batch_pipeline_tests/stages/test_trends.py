@@ -140,7 +140,7 @@ def write(state: Path, load: str, *, declared: str = "one", **tables: Any) -> No
     )
 
 
-def slices(good: dict[str, int]) -> pa.Table:
+def slices(good: dict[str, int], broken: Sequence[str] = ()) -> pa.Table:
     return pa.table(
         {
             "slice_column": ["channel"] * len(good),
@@ -148,6 +148,7 @@ def slices(good: dict[str, int]) -> pa.Table:
             "measure": ["validity"] * len(good),
             "good": list(good.values()),
             "n": [250] * len(good),
+            "broken": [name in broken for name in good],
         }
     )
 
@@ -162,6 +163,15 @@ def test_a_slice_that_fell_against_its_own_nights_is_named_with_what_is_usual(
     assert (found.column, found.slice, found.tonight) == ("channel", "phone", 0.8)
     assert found.usual == pytest.approx(0.992)
     assert broken(tmp_path, "questions", day(4)) == []
+
+
+def test_a_slice_that_stays_broken_is_found_every_night(tmp_path: Path) -> None:
+    for night in range(5):
+        write(tmp_path, day(night), slices=slices({"mail": 248, "phone": 248}))
+    for night in range(5, 20):
+        write(tmp_path, day(night), slices=slices({"mail": 248, "phone": 200}, broken=["phone"]))
+        (found,) = broken(tmp_path, "questions", day(night))
+        assert found.usual == pytest.approx(0.992)
 
 
 def test_cost_and_cache_are_noticed_when_they_jump(tmp_path: Path) -> None:
