@@ -13,16 +13,10 @@ from batch_pipeline.alerts.conditions import LOG
 from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.metadata import numbers, said
 from batch_pipeline.dag.naming import asset_key
+from batch_pipeline.stages.broken_slices import BrokenSlice, broken
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.trends import (
-    WATCHED,
-    BrokenSlice,
-    Level,
-    TrendFinding,
-    broken,
-    noticed,
-    trends_of,
-)
+from batch_pipeline.stages.noticed import noticed
+from batch_pipeline.stages.trends import WATCHED, Level, TrendFinding, trends_of
 from batch_pipeline.warehouse.history import nights
 from batch_pipeline.workload.workload import Workload
 

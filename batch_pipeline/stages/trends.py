@@ -1,4 +1,4 @@
-"""What the nights say together: slow falls, broken slices, a moved mix, and sudden changes of cost or cache.
+"""Slow falls over the nights: caught by their slope, though no night crosses a line.
 
 Everything is computed from the metrics' Parquet copies, so that a check, the page and a person see the same.
 """
@@ -8,27 +8,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from math import ceil
-from pathlib import Path
 
-from batch_pipeline.measure.change import change
-from batch_pipeline.measure.mix import mix_of
-from batch_pipeline.measure.slices import SliceCount, broken_slices
 from batch_pipeline.measure.trend import WINDOWS, Night, Trend, trend
-from batch_pipeline.warehouse.history import (
-    NightMeasures,
-    SliceNight,
-    label_nights,
-    nights,
-    slice_nights,
-)
+from batch_pipeline.warehouse.history import NightMeasures
 from batch_pipeline.workload.spec import WorkloadSpec
 
-# A slice's rate is held against its last sound nights, however long it has been broken, within a month.
-SLICE_WINDOW = 7
-SLICE_HISTORY = 28
-# A cost per good row that differs by a tenth, and a cache that hits ten points less, are worth a line.
-_COST_SHARE = 0.1
-_CACHE_POINTS = 0.1
 _SHOWN_NIGHTS = 7
 
 
@@ -106,27 +90,6 @@ class TrendFinding:
     floor: float | None = None
     reached_on: date | None = None
     fit: tuple[tuple[date, float], tuple[date, float]] | None = None
-
-
-@dataclass(frozen=True)
-class BrokenSlice:
-    """A slice that fell against its own last nights."""
-
-    column: str
-    slice: str
-    measure: str
-    tonight: float
-    usual: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Noticed:
-    """Something lagging: logged, never paged. `unusual` is None where there are too few nights to say."""
-
-    name: str
-    unusual: bool | None
-    sentence: str
 
 
 def trends_of(history: Sequence[NightMeasures], spec: WorkloadSpec) -> list[TrendFinding]:
@@ -280,115 +243,3 @@ def _sentence(
         over = _is_over(counted, fitted)
         return f"{said}. {'The last night is back where it began.' if over else 'Not sure enough to page.'}"
     return f"{said}. Look at {watched.look_at}."
-
-
-def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
-    """Slices of a graded load that fell against their own nights under the same declaration; the worst first."""
-    history = [night.load for night in same_declaration(nights(state, workload, load))]
-    counted = slice_nights(state, workload, load)
-    return broken_tonight([s for s in counted if s.load == load], counted, history)
-
-
-def broken_tonight(
-    tonight: Sequence[SliceNight], counted: Sequence[SliceNight], loads: Sequence[str]
-) -> list[BrokenSlice]:
-    """Which of tonight's slices fell against their own last sound nights, among `counted`.
-
-    Args:
-        tonight: one per column, slice and measure.
-        counted: those of earlier loads; others are left out.
-        loads: the loads that may be compared with, the oldest first.
-    """
-    load = tonight[0].load if tonight else ""
-    before = [day for day in loads if day < load][-SLICE_HISTORY:]
-    found: list[BrokenSlice] = []
-    for measure in ("validity", "golden_score"):
-        slices = [s for s in tonight if s.measure == measure]
-        counts = [_against(each, counted, before) for each in slices]
-        for i in broken_slices(counts):
-            hit, count = slices[i], counts[i]
-            usual = count.reference_good / count.reference_n
-            found.append(
-                BrokenSlice(hit.column, hit.slice, measure, hit.good / hit.n, usual, hit.n)
-            )
-    return sorted(found, key=lambda b: b.tonight - b.usual)
-
-
-def _against(
-    tonight: SliceNight, counted: Sequence[SliceNight], before: Sequence[str]
-) -> SliceCount:
-    """Nights on which the slice was broken are no reference: it would become its own after a week."""
-    same = [
-        s
-        for s in counted
-        if (s.column, s.slice, s.measure) == (tonight.column, tonight.slice, tonight.measure)
-        and s.load in before
-        and not s.broken
-    ][-SLICE_WINDOW:]
-    return SliceCount(tonight.good, tonight.n, sum(s.good for s in same), sum(s.n for s in same))
-
-
-def noticed(state: Path, spec: WorkloadSpec, load: str) -> list[Noticed]:
-    """The lagging ones of a load: label mix, cost per good row, cache hits."""
-    history = same_declaration(nights(state, spec.name, load))
-    mixes = label_nights(state, spec.name, load)
-    return [
-        _mix(mixes, [night.load for night in history]),
-        _cost(history),
-        _cache(history),
-    ]
-
-
-def _mix(mixes: dict[str, dict[str, dict[str, int]]], loads: Sequence[str]) -> Noticed:
-    said, unusual, known = [], False, False
-    for name in sorted({field for load in loads for field in mixes.get(load, {})}):
-        mix = mix_of([mixes.get(load, {}).get(name, {}) for load in loads])
-        if mix is None:
-            continue
-        known |= mix.usual is not None
-        if mix.unusual:
-            unusual = True
-            moved = ", ".join(f"{label} {a:.1%} → {b:.1%}" for label, a, b in mix.moved)
-            said.append(
-                f"The mix of {name} moved further than on any of the last nights ({moved}); look whether the "
-                "source has changed or the prompt is read differently."
-            )
-    if said:
-        return Noticed("label_mix", unusual, " ".join(said))
-    word = "is as on the nights before" if known else "has no history of ten nights yet"
-    return Noticed("label_mix", False if known else None, f"The mix of labels {word}.")
-
-
-def _cost(history: Sequence[NightMeasures]) -> Noticed:
-    costs = [
-        m.value
-        for night in history
-        if (m := night.measures.get("cost_per_good_row_usd")) is not None and m.value
-    ]
-    found = change(costs, least=_COST_SHARE * costs[-1]) if costs else None
-    if found is None:
-        return Noticed(
-            "cost_per_good_row", None, "The cost per good row has no history of five nights yet."
-        )
-    said = f"A good row cost ${found.tonight:.6f}, usually ${found.usual:.6f} ({found.tonight / found.usual - 1:+.0%})"
-    if found.unusual:
-        said += "; look at the spend by kind: prices, longer answers, escalations or a cache that stopped hitting"
-    return Noticed("cost_per_good_row", found.unusual, f"{said}.")
-
-
-def _cache(history: Sequence[NightMeasures]) -> Noticed:
-    rates = [
-        m.value
-        for night in history
-        if (m := night.measures.get("cache_hit_rate")) is not None and m.value is not None
-    ]
-    found = change(rates, least=_CACHE_POINTS)
-    if found is None:
-        return Noticed(
-            "cache_hits", None, "The cache's hit rate has no history of five nights yet."
-        )
-    less = found.unusual and found.tonight < found.usual
-    said = f"{found.tonight:.1%} of the input came from the cache, usually {found.usual:.1%}"
-    if less:
-        said += "; look whether the system prompt varies between rows or has become too short to be cached"
-    return Noticed("cache_hits", less, f"{said}.")

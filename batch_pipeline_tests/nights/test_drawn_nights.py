@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_pipeline.stages.trends import Level, broken, trends_of
+from batch_pipeline.stages.broken_slices import broken
+from batch_pipeline.stages.trends import Level, trends_of
 from batch_pipeline.warehouse import Measure
 from batch_pipeline.warehouse.history import NightMeasures, nights
 from batch_pipeline.workload.spec import WorkloadSpec

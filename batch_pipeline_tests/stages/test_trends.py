@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_pipeline.stages.trends import Level, TrendFinding, broken, noticed, trends_of
+from batch_pipeline.stages.broken_slices import broken
+from batch_pipeline.stages.noticed import noticed
+from batch_pipeline.stages.trends import Level, TrendFinding, trends_of
 from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, write_metrics
 from batch_pipeline.warehouse.history import NightMeasures, nights
 from batch_pipeline.workload.spec import WorkloadSpec
