@@ -29,6 +29,17 @@ class MissingVariableError(ConfigurationError):
     """A variable that alerts.yaml names is not in the environment."""
 
 
+def _per_recipient(channel: AnyChannel) -> list[AnyChannel]:
+    if not isinstance(channel, EmailChannel):
+        return [channel]
+    return [
+        channel.model_copy(
+            update={"name": f"{channel.name}#{n}" if n > 1 else channel.name, "to": [to]}
+        )
+        for n, to in enumerate(channel.to, 1)
+    ]
+
+
 @dataclass(frozen=True)
 class AlertsConfig:
     """The channels, with what their secrets are looked up in. The log is always one of them.
@@ -43,7 +54,8 @@ class AlertsConfig:
 
     @property
     def channels(self) -> list[AnyChannel]:
-        declared = self.spec.channels
+        """One mail channel per recipient: what one server refuses for one of them is tried again for that one."""
+        declared = [one for channel in self.spec.channels for one in _per_recipient(channel)]
         if any(channel.type == LOG for channel in declared):
             return list(declared)
         return [LogChannel(name=LOG, type="log"), *declared]
@@ -97,7 +109,7 @@ class AlertsConfig:
         if self.document is None:
             return "alerts.yaml"
         for n, declared in enumerate(self.spec.channels):
-            if declared.name == channel:
+            if declared.name == channel.partition("#")[0]:
                 return self.document.at(["channels", n, key])
         return self.document.at(())
 

@@ -81,7 +81,8 @@ def _to_channel(
                 continue
             try:
                 said = _send(config, settings, delivery, alert)
-            except (UndeliveredError, ConfigurationError) as error:
+            except Exception as raised:  # noqa: BLE001 - the other channels are told all the same
+                error = foreseen(raised)
                 attempts.append(_failed(ledger, delivery, alert, error, clock()))
                 if not isinstance(error, UndeliveredError) or error.whole_channel:
                     return attempts
@@ -90,6 +91,13 @@ def _to_channel(
                 headline = Message.of(delivery, alert, None).headline
                 attempts.append(Attempt(name, headline, True, said))
     return attempts
+
+
+def foreseen(error: Exception) -> UndeliveredError | ConfigurationError:
+    """What nobody foresaw is told by its name alone: its words may quote a secret."""
+    if isinstance(error, UndeliveredError | ConfigurationError):
+        return error
+    return UndeliveredError(f"it raised {type(error).__name__}.", whole_channel=True)
 
 
 def _send(config: AlertsConfig, settings: Settings, delivery: Delivery, alert: Alert) -> str:

@@ -13,7 +13,8 @@ import click
 from batch_pipeline.alerts.channels import open_channel
 from batch_pipeline.alerts.conditions import LEADING
 from batch_pipeline.alerts.config import AlertsConfig, read_config
-from batch_pipeline.alerts.message import TEST, Message, UndeliveredError
+from batch_pipeline.alerts.deliver import foreseen
+from batch_pipeline.alerts.message import TEST, Message
 from batch_pipeline.cli import EXIT_UNFINISHED
 from batch_pipeline.cli.options import json_option
 from batch_pipeline.errors import ConfigurationError, printable
@@ -72,7 +73,11 @@ def test(channel: str | None, as_json: bool) -> None:
         raise ConfigurationError(
             f"There is no channel {channel!r} in {settings.alerts or 'alerts.yaml'}; known: {', '.join(names)}."
         )
-    results = [_try(config, settings, name) for name in names if channel in (None, name)]
+    results = [
+        _try(config, settings, name)
+        for name in names
+        if channel is None or channel in (name, name.partition("#")[0])
+    ]
     if as_json:
         click.echo(json.dumps({"channels": results}))
     else:
@@ -104,8 +109,8 @@ def _try(config: AlertsConfig, settings: Settings, name: str) -> dict[str, Any]:
         opened = open_channel(config, name, settings.state)
         assert opened is not None
         return {"channel": name, "taken": True, "said": opened.send(message, again=False)}
-    except (UndeliveredError, ConfigurationError) as error:
-        return {"channel": name, "taken": False, "said": str(error)}
+    except Exception as raised:  # noqa: BLE001 - the other channels are tried all the same
+        return {"channel": name, "taken": False, "said": str(foreseen(raised))}
 
 
 def _object(alert: Alert, told: list[Delivery], moment: datetime) -> dict[str, Any]:

@@ -52,7 +52,11 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
             "–" if golden.score is None else f"{golden.score:.1%}",
             f"{golden.correct} of {golden.n} right; "
             f"{'recorded' if golden.recorded else 'declared'} baseline {golden.baseline_score:.1%}, "
-            f"drop {golden.drop_points:+.1f} points",
+            + (
+                "not comparable"
+                if golden.drop_points is None
+                else f"drop {golden.drop_points:+.1f} points"
+            ),
         )
     hit = card.spend.cache_hit_rate if card.spend else None
     table.add_row("cache hit rate", "–" if hit is None else f"{hit:.1%}", "of all input tokens")

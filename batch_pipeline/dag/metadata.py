@@ -11,11 +11,11 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 def numbers(**values: float | None) -> Metadata:
-    """Rounded, so that the UI stays readable; unknown ones are left out rather than plotted as 0."""
+    """Six digits, so that the UI stays readable; unknown ones are left out rather than plotted as 0."""
     return {
         name: dg.MetadataValue.int(value)
         if isinstance(value, int)
-        else dg.MetadataValue.float(round(value, 6))
+        else dg.MetadataValue.float(float(f"{value:.6g}"))
         for name, value in values.items()
         if value is not None
     }

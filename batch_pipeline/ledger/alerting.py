@@ -150,17 +150,35 @@ class Alerting(Transactions):
     def due_deliveries(self, channel: str, moment: datetime) -> list[tuple[Delivery, Alert]]:
         """What the channel is to be told now, the oldest first.
 
-        That an alert is resolved waits until its opening was told.
+        Of one condition everything goes in its order: told first that it is over and then that it has opened, a
+        person would look at what is well.
         """
-        opening = deliveries.alias("opening")
+        earlier, of_earlier, of_this = (
+            deliveries.alias("earlier"),
+            alerts.alias("of_earlier"),
+            alerts.alias("of_this"),
+        )
+        condition = (
+            select(of_this.c.condition)
+            .where(of_this.c.alert_id == deliveries.c.alert_id)
+            .scalar_subquery()
+        )
+        before = or_(
+            earlier.c.created_at < deliveries.c.created_at,
+            (earlier.c.alert_id == deliveries.c.alert_id)
+            & (earlier.c.event == OPENED)
+            & (deliveries.c.event != OPENED),
+        )
         untold = (
-            select(opening.c.delivery_id)
+            select(earlier.c.delivery_id)
+            .join(of_earlier, of_earlier.c.alert_id == earlier.c.alert_id)
             .where(
-                opening.c.alert_id == deliveries.c.alert_id,
-                opening.c.channel == deliveries.c.channel,
-                opening.c.event == OPENED,
-                opening.c.state == PENDING,
+                earlier.c.channel == deliveries.c.channel,
+                earlier.c.state == PENDING,
+                of_earlier.c.condition == condition,
+                before,
             )
+            .correlate(deliveries)
             .exists()
         )
         query = (
@@ -170,7 +188,7 @@ class Alerting(Transactions):
                 deliveries.c.state == PENDING,
                 deliveries.c.next_at <= moment,
                 deliveries.c.channel.not_in(_left_alone(moment)),
-                or_(deliveries.c.event == OPENED, ~untold),
+                ~untold,
             )
             .order_by(deliveries.c.created_at, deliveries.c.delivery_id)
         )
@@ -251,12 +269,26 @@ class Alerting(Transactions):
         return [Load(**{**row, "phase": Phase(row["phase"])}) for row in self._all(query)]
 
     def newest_loads(self, workload: str, most: int, *, graded: bool) -> list[str]:
-        """The latest dates that were begun, or that were graded, and not cancelled; the newest first."""
+        """The latest dates that were begun, or that were graded, and not cancelled; the newest first.
+
+        Of a load that was sent again, its newest generation counts.
+        """
+        later = loads.alias("later")
+        sent_again = (
+            select(later.c.load)
+            .where(
+                later.c.workload == loads.c.workload,
+                later.c.load == loads.c.load,
+                later.c.generation > loads.c.generation,
+            )
+            .exists()
+        )
         query = (
             select(loads.c.load)
             .where(
                 loads.c.workload == workload,
                 loads.c.cancelled_at.is_(None),
+                ~sent_again,
                 *([loads.c.graded_at.is_not(None)] if graded else []),
             )
             .distinct()

@@ -100,7 +100,7 @@ def _golden(golden: GoldenScore | None, gates: GatesSpec) -> _Finding:
     verdict = golden.verdict(points)
     said = (
         f"golden score {golden.correct} of {golden.n} ({_percent(golden.score)}), "
-        f"{_points(golden.drop_points)} {_baseline(golden)}: {verdict.value}"
+        f"{_compared(golden)}: {verdict.value}"
     )
     if verdict is Verdict.APART:
         assert golden.recorded is not None
@@ -117,6 +117,12 @@ def _golden(golden: GoldenScore | None, gates: GatesSpec) -> _Finding:
     else:
         said += "; the gate holds at a drop that is no chance, however small"
     return _Finding("hold", said)
+
+
+def _compared(golden: GoldenScore) -> str:
+    if golden.drop_points is None:
+        return f"not compared with {_baseline(golden)}"
+    return f"{_points(golden.drop_points)} {_baseline(golden)}"
 
 
 def _baseline(golden: GoldenScore) -> str:

@@ -63,8 +63,10 @@ class GoldenScore:
         return float(self._accepted())
 
     @property
-    def drop_points(self) -> float:
-        """Percentage points below the baseline; negative when above it."""
+    def drop_points(self) -> float | None:
+        """Percentage points below the baseline; negative when above it. None where they cannot be compared."""
+        if self.recorded is not None and self.paired is None:
+            return None
         return round(float(self._drop() * 100), 6)
 
     @property
@@ -150,7 +152,7 @@ def pair_outcomes(connection: duckdb.DuckDBPyConnection, outcomes: str) -> Paire
 def golden_set(
     connection: duckdb.DuckDBPyConnection, inputs: Sequence[str], match: Sequence[str]
 ) -> str:
-    """Names what is graded: every golden row's key, inputs and right answers, in any order.
+    """Names what is graded: every golden row's key, inputs and right answers, in any order where rows have keys.
 
     Args:
         connection: has the tables `golden` (row and expected_<field>) and `source`, the load's rows.

@@ -76,6 +76,14 @@ def _gate(facts: PageFacts) -> Iterator[Item]:
             "Nothing more of it is sent. To begin it anew, and pay for it again, send it again.",
             _command("run", card, "--resend"),
         )
+    elif _needs_a_baseline(card):
+        yield Item(
+            "held",
+            "A new baseline is needed",
+            "The prompt, the contract, the tiers or the golden set have changed. Look at the golden answers; if they "
+            "are good enough, accept them, then run the load again.",
+            _command("baseline record", card, "--reason", "'why they are good enough'"),
+        )
     elif card.gate is not None and not card.gate.promote:
         yield Item(
             "held",
@@ -84,6 +92,17 @@ def _gate(facts: PageFacts) -> Iterator[Item]:
             "recorded. The reasons are at the top of this page.",
             _command("promote", card, "--reason", "'why it may go out'"),
         )
+
+
+def _needs_a_baseline(card: Scorecard) -> bool:
+    golden = card.golden
+    return (
+        card.gate is not None
+        and not card.gate.promote
+        and golden is not None
+        and golden.recorded is not None
+        and golden.recorded.apart is not None
+    )
 
 
 def _slices(facts: PageFacts) -> Iterator[Item]:

@@ -144,11 +144,9 @@ def _golden(facts: PageFacts) -> Tile:
     limit = facts.spec.gates.golden_drop_points
     verdict = golden.verdict(limit)
     drop = golden.drop_points
-    word = (
-        f"{abs(drop):.1f} pt {'below' if drop > 0 else 'above'} the baseline"
-        if drop
-        else "at the baseline"
-    )
+    word = "not comparable" if drop is None else "at the baseline"
+    if drop:
+        word = f"{abs(drop):.1f} pt {'below' if drop > 0 else 'above'} the baseline"
     state, word = _by_trend(facts, "golden_score", word)
     if verdict is not Verdict.PASS:
         state, word = "bad", f"{word}; {verdict.value}"

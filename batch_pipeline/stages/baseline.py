@@ -25,12 +25,14 @@ def record_baseline(context: LoadContext, *, reason: str, by: str) -> Baseline:
         by: who.
 
     Raises:
-        ConfigurationError: the workload has no golden set, or it was declared after this load was sent.
+        ConfigurationError: the workload has no golden set, or the reason is blank.
         PipelineError: rows are still open or purged, the load was cancelled, or the declaration has
             changed since.
     """
     from batch_pipeline.stages.scorecard import measuring
 
+    if not reason.strip():
+        raise ConfigurationError("A baseline needs a reason: why this outcome is good enough.")
     if context.workload.spec.golden is None:
         raise ConfigurationError(
             f"{context.workload.name} declares no golden set, so there is nothing to accept; add one to its "
@@ -103,15 +105,10 @@ def held_against(baseline: Baseline, record: Load, golden_set: str) -> RecordedB
     )
 
 
-def require_outcomes(state: Path, baseline: Baseline) -> str:
-    """The path of a baseline's rows. Raises PipelineError where it is missing or cannot be read."""
-    path = outcomes(state, baseline)
+def is_readable(rows: Path) -> bool:
+    """Whether a baseline's rows are there and whole. Where they are lost, another can be recorded."""
     try:
-        duckdb.connect().execute("SELECT key, correct FROM read_parquet(?) LIMIT 0", [str(path)])
+        duckdb.connect().execute("SELECT key, correct FROM read_parquet(?) LIMIT 0", [str(rows)])
     except duckdb.Error:
-        raise PipelineError(
-            f"{path}, the rows of the baseline of {baseline.recorded_at:%Y-%m-%d}, is damaged or missing; "
-            "restore it from a backup of the state folder, or record another baseline with "
-            f"`batch-pipeline baseline record {baseline.workload}`."
-        ) from None
-    return str(path)
+        return False
+    return True

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch_pipeline.measure.slices import SliceCount, broken_slices
-from batch_pipeline.stages.trends import same_declaration
-from batch_pipeline.warehouse.history import SliceNight, nights, slice_nights
+from batch_pipeline.stages.trends import same_declaration, same_golden_set
+from batch_pipeline.warehouse.history import NightMeasures, SliceNight, nights, slice_nights
 
 # A slice's rate is held against its last sound nights, however long it has been broken, within a month.
 SLICE_WINDOW = 7
@@ -27,25 +27,28 @@ class BrokenSlice:
 
 def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
     """Slices of a graded load that fell against their own nights under the same declaration; the worst first."""
-    history = [night.load for night in same_declaration(nights(state, workload, load))]
     counted = slice_nights(state, workload, load)
-    return broken_tonight([s for s in counted if s.load == load], counted, history)
+    tonight = [s for s in counted if s.load == load]
+    return broken_tonight(tonight, counted, same_declaration(nights(state, workload, load)))
 
 
 def broken_tonight(
-    tonight: Sequence[SliceNight], counted: Sequence[SliceNight], loads: Sequence[str]
+    tonight: Sequence[SliceNight],
+    counted: Sequence[SliceNight],
+    since: Sequence[NightMeasures],
 ) -> list[BrokenSlice]:
     """Which of tonight's slices fell against their own last sound nights, among `counted`.
 
     Args:
         tonight: one per column, slice and measure.
         counted: those of earlier loads; others are left out.
-        loads: the loads that may be compared with, the oldest first.
+        since: the nights under tonight's declaration, the oldest first and tonight last.
     """
     load = tonight[0].load if tonight else ""
-    before = [day for day in loads if day < load][-SLICE_HISTORY:]
     found: list[BrokenSlice] = []
     for measure in ("validity", "golden_score"):
+        comparable = same_golden_set(since) if measure == "golden_score" else since
+        before = [night.load for night in comparable if night.load < load][-SLICE_HISTORY:]
         slices = [s for s in tonight if s.measure == measure]
         counts = [_against(each, counted, before) for each in slices]
         for i in broken_slices(counts):

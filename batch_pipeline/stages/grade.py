@@ -92,24 +92,28 @@ def _counted(
     have = {row[0] for row in connection.execute("DESCRIBE source").fetchall()}
     if columns := [column for column in spec.slices if column in have]:
         count_slices(connection, columns, golden=card.golden is not None, sensitive=spec.sensitive)
-        found["slices"] = _flagged(connection, context)
+        found["slices"] = _flagged(
+            connection, context, card.golden.golden_set if card.golden else None
+        )
     if labelled := [field.name for field in contract.fields if field.enum]:
         count_labels(connection, labelled)
         found["labels"] = connection.sql("FROM labels").to_arrow_table()
     return found
 
 
-def _flagged(connection: duckdb.DuckDBPyConnection, context: LoadContext) -> pa.Table:
+def _flagged(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, golden_set: str | None
+) -> pa.Table:
     """The slices of this load, each with whether it broke: later nights are not held against those."""
     state, name, load = context.settings.state, context.workload.name, context.load
     rows = connection.execute(
         "SELECT slice_column, slice, measure, good, n FROM slices ORDER BY ALL"
     ).fetchall()
     tonight = [SliceNight(load, *row) for row in rows]
-    declared = NightMeasures(load, context.record().fingerprint)
+    declared = NightMeasures(load, context.record().fingerprint, golden_set=golden_set)
     earlier = [night for night in nights(state, name, load) if night.load != load]
-    loads = [night.load for night in same_declaration([*earlier, declared])]
-    fell = broken_tonight(tonight, slice_nights(state, name, load), loads)
+    since = same_declaration([*earlier, declared])
+    fell = broken_tonight(tonight, slice_nights(state, name, load), since)
     names = {(b.column, b.slice, b.measure) for b in fell}
     return pa.table(
         {

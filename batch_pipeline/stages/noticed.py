@@ -37,7 +37,7 @@ def noticed(state: Path, spec: WorkloadSpec, load: str) -> list[Noticed]:
 
 def _mix(mixes: dict[str, dict[str, dict[str, int]]], loads: Sequence[str]) -> Noticed:
     said, unusual, known = [], False, False
-    for name in sorted({field for load in loads for field in mixes.get(load, {})}):
+    for name in sorted(mixes.get(loads[-1], {}) if loads else ()):
         mix = mix_of([mixes.get(load, {}).get(name, {}) for load in loads])
         if mix is None:
             continue
@@ -55,16 +55,24 @@ def _mix(mixes: dict[str, dict[str, dict[str, int]]], loads: Sequence[str]) -> N
     return Noticed("label_mix", False if known else None, f"The mix of labels {word}.")
 
 
+def _values(history: Sequence[NightMeasures], name: str) -> list[float]:
+    """Of every night that has one; none at all where the last night has none."""
+    values = [m.value if (m := night.measures.get(name)) is not None else None for night in history]
+    return (
+        [value for value in values if value is not None]
+        if values and values[-1] is not None
+        else []
+    )
+
+
 def _cost(history: Sequence[NightMeasures]) -> Noticed:
-    costs = [
-        m.value
-        for night in history
-        if (m := night.measures.get("cost_per_good_row_usd")) is not None and m.value
-    ]
+    costs = [cost for cost in _values(history, "cost_per_good_row_usd") if cost]
     found = change(costs, least=_COST_SHARE * costs[-1]) if costs else None
     if found is None:
         return Noticed(
-            "cost_per_good_row", None, "The cost per good row has no history of five nights yet."
+            "cost_per_good_row",
+            None,
+            "The cost per good row cannot be told: none tonight, or fewer than five nights before.",
         )
     said = f"A good row cost ${found.tonight:.6f}, usually ${found.usual:.6f} ({found.tonight / found.usual - 1:+.0%})"
     if found.unusual:
@@ -73,15 +81,13 @@ def _cost(history: Sequence[NightMeasures]) -> Noticed:
 
 
 def _cache(history: Sequence[NightMeasures]) -> Noticed:
-    rates = [
-        m.value
-        for night in history
-        if (m := night.measures.get("cache_hit_rate")) is not None and m.value is not None
-    ]
+    rates = _values(history, "cache_hit_rate")
     found = change(rates, least=_CACHE_POINTS)
     if found is None:
         return Noticed(
-            "cache_hits", None, "The cache's hit rate has no history of five nights yet."
+            "cache_hits",
+            None,
+            "The cache's hit rate cannot be told: none tonight, or fewer than five nights before.",
         )
     less = found.unusual and found.tonight < found.usual
     said = f"{found.tonight:.1%} of the input came from the cache, usually {found.usual:.1%}"

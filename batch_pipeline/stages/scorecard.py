@@ -26,7 +26,7 @@ from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions
 from batch_pipeline.measure.spend import Spend, measure_spend
 from batch_pipeline.review.decisions import fingerprint_of_people
 from batch_pipeline.rows.query import querying, read_parquets
-from batch_pipeline.stages.baseline import held_against, in_force, require_outcomes
+from batch_pipeline.stages.baseline import held_against, in_force, is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
 
@@ -280,11 +280,12 @@ def _graded(
     if baseline is None or golden.golden_set is None:
         return golden
     recorded = held_against(baseline, record, golden.golden_set)
-    same_rows = baseline.golden_fingerprint == golden.golden_set
-    rows = require_outcomes(context.settings.state, baseline) if same_rows else None
-    return replace(
-        golden, recorded=recorded, paired=pair_outcomes(connection, rows) if rows else None
-    )
+    if baseline.golden_fingerprint != golden.golden_set:
+        return replace(golden, recorded=recorded)
+    rows = outcomes(context.settings.state, baseline)
+    if not is_readable(rows):
+        return replace(golden, recorded=replace(recorded, apart=f"its rows, {rows}, are lost"))
+    return replace(golden, recorded=recorded, paired=pair_outcomes(connection, str(rows)))
 
 
 def _changed(context: LoadContext, record: Load) -> str | None:

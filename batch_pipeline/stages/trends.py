@@ -14,6 +14,10 @@ from batch_pipeline.warehouse.history import NightMeasures
 from batch_pipeline.workload.spec import WorkloadSpec
 
 _SHOWN_NIGHTS = 7
+# One bad row among twelve is no trend, however perfect the nights before were.
+_LEAST_ROWS = 3
+# Standard errors by which a night must stand out from the fallen line for the fall to be over.
+_SURE = 2.0
 
 
 class Level(StrEnum):
@@ -102,14 +106,27 @@ def same_declaration(history: Sequence[NightMeasures]) -> list[NightMeasures]:
     """The nights since the declaration last changed: a deliberate change is no drift. Cancelled ones are left out."""
     since: list[NightMeasures] = []
     for night in reversed(history):
+        if night.cancelled:
+            continue
         if night.declaration != history[-1].declaration:
             break
-        if not night.cancelled:
-            since.insert(0, night)
+        since.insert(0, night)
     return since
 
 
+def same_golden_set(since: Sequence[NightMeasures]) -> list[NightMeasures]:
+    """The last of these nights, as far back as the golden set is the last one's: others are other questions."""
+    same: list[NightMeasures] = []
+    for night in reversed(since):
+        if night.golden_set != since[-1].golden_set:
+            break
+        same.insert(0, night)
+    return same
+
+
 def _finding(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpec) -> TrendFinding:
+    if watched.measure == "golden_score":
+        since = same_golden_set(since)
     counted = list(_counted(watched, since))
     floor = _floor(watched, since, spec)
     fits = [
@@ -128,6 +145,9 @@ def _finding(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpe
         night.rate if watched.falling else 1 - night.rate for night in counted[-_SHOWN_NIGHTS:]
     ]
     figures = ", ".join(f"{rate:.1%}" for rate in shown)
+    if counted and counted[-1].day.isoformat() != since[-1].load:
+        said = f"{watched.title} cannot be told: this load has nothing to count."
+        return TrendFinding(watched, Level.UNKNOWN, said, len(counted), floor=floor)
     if not fits:
         known = f"{len(counted)} night{'s' if len(counted) != 1 else ''}"
         said = f"{watched.title}: {figures or 'nothing to count'}. {known} under this declaration; a trend needs three."
@@ -136,9 +156,11 @@ def _finding(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpe
     fitted = min(fits, key=lambda pair: (not pair[1].alarm, not pair[1].watch, pair[1].p))[1]
     sign = 1 if watched.falling else -1
     level = Level.PAGE if fitted.alarm else Level.WATCH if fitted.watch else Level.OK
-    if level is Level.PAGE and _is_over(counted, fitted):
+    if fitted.fall * counted[-1].n < _LEAST_ROWS:
+        level = Level.OK
+    elif level is Level.PAGE and _is_over(counted, fitted):
         level = Level.WATCH
-    recent = _recent_slope(counted, fitted)
+    recent = _recent_slope(counted)
     reached = _reached(counted, recent, floor) if level is not Level.OK else None
     return TrendFinding(
         watched,
@@ -175,18 +197,21 @@ def _floor(watched: Watched, since: Sequence[NightMeasures], spec: WorkloadSpec)
 
 
 def _is_over(counted: Sequence[Night], fitted: Trend) -> bool:
-    """Whether the last night regained three quarters of the fall.
+    """Whether the last night regained three quarters of the fall, and by more than chance.
 
     A few bad nights stay in the window after they are over, and nothing is left to be woken for.
     """
-    return counted[-1].rate >= fitted.at_start - fitted.fall / 4
+    last = counted[-1]
+    there = fitted.at_start - fitted.fall
+    spread = (max(there * (1 - there), 0.0) / last.n + fitted.wobble**2) ** 0.5
+    regained = last.rate >= fitted.at_start - fitted.fall / 4
+    return regained and last.rate - there >= _SURE * spread
 
 
-def _recent_slope(counted: Sequence[Night], fitted: Trend) -> float:
+def _recent_slope(counted: Sequence[Night]) -> float:
     """Per night, over the last three: a week's fit of a fall that began yesterday says little of tomorrow."""
     last = counted[-3:]
-    slope = (last[-1].rate - last[0].rate) / (last[-1].day - last[0].day).days
-    return min(slope, fitted.slope) if fitted.watch or fitted.alarm else slope
+    return (last[-1].rate - last[0].rate) / (last[-1].day - last[0].day).days
 
 
 def _reached(counted: Sequence[Night], slope: float, floor: float | None) -> date | None:
@@ -226,12 +251,13 @@ def _sentence(
         return f"{watched.title} shows no trend: {last}."
     verb = "falls" if watched.falling else "rises"
     said = (
-        f"{watched.title} {verb}: {last}, {recent * 100:+.2f} points a night of late and "
+        f"{watched.title} {verb}: {last}, {recent * 100:+.2f} points a night over the last three and "
         f"{fitted.fall * 100:.1f} points over {fitted.nights} nights (p = {fitted.p:.2g})"
     )
     skipped = (counted[-1].day - counted[-fitted.nights].day).days + 1 - fitted.nights
     if skipped:
-        said += f", {skipped} nights without a load among them"
+        plural = "s" if skipped > 1 else ""
+        said += f", {skipped} night{plural} without a load among them"
     if reached is not None and floor is not None:
         below = reached <= counted[-1].day
         said += (

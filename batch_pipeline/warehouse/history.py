@@ -24,6 +24,7 @@ class NightMeasures:
     cancelled: bool = False
     verdict: str | None = None
     baseline_score: float | None = None
+    golden_set: str | None = None
     measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
@@ -51,7 +52,7 @@ def nights(state: Path, workload: str, until: str | None = None) -> list[NightMe
     for load, *values in _read("measures", columns, *place):
         measured.setdefault(load, {})[values[0]] = Measure(*values)
     decided = dict(_read("nights", ("load", "promote"), *place))
-    columns = ("load", "declaration", "cancelled", "verdict", "baseline_score")
+    facts = ("load", "declaration", "cancelled", "verdict", "baseline_score", "golden_set")
     return [
         NightMeasures(
             load,
@@ -60,9 +61,12 @@ def nights(state: Path, workload: str, until: str | None = None) -> list[NightMe
             cancelled=cancelled,
             verdict=verdict,
             baseline_score=baseline_score,
+            golden_set=golden_set,
             measures=measured.get(load, {}),
         )
-        for load, declaration, cancelled, verdict, baseline_score in _read("loads", columns, *place)
+        for load, declaration, cancelled, verdict, baseline_score, golden_set in _read(
+            "loads", facts, *place
+        )
     ]
 
 

@@ -40,7 +40,7 @@ def mail(box: Mailbox, **changes: Any) -> dict[str, Any]:
         "port": box.port,
         "security": "none",
         "from": "pipeline@example.com",
-        "to": ["oncall@example.com", "second@example.com"],
+        "to": ["oncall@example.com"],
         **changes,
     }
 
@@ -102,7 +102,7 @@ def test_a_mail_goes_over_starttls_after_a_login_and_its_end_answers_it(
             desk.look(*found)
             desk.tell()
     assert box.logins[0] == (b"pipeline", SECRET.encode())
-    assert box.recipients[0] == ["oncall@example.com", "second@example.com"]
+    assert box.recipients[0] == ["oncall@example.com"]
     opened, resolved = box.mails
     assert opened["Subject"] == "[page] w 2026-11-20 is held"
     assert opened["Message-ID"].endswith("@example.com>")
@@ -167,7 +167,40 @@ def test_a_text_with_line_ends_becomes_no_header(desk: Desk) -> None:
     assert got["Bcc"] is None
     assert got["Subject"] == r"[page] held\r\nBcc: thief@example.com"
     assert r"a\r\n.\r\nb" in got.get_content()
-    assert box.recipients == [["oncall@example.com", "second@example.com"]]
+    assert box.recipients == [["oncall@example.com"]]
+
+
+def test_a_recipient_that_is_refused_for_now_is_tried_again_and_the_others_are_not(
+    desk: Desk,
+) -> None:
+    with mail_server(None) as box:
+        box.refused_once.add("second@example.com")
+        desk.declare(mail(box, to=["oncall@example.com", "second@example.com"]))
+        desk.look(condition())
+        desk.tell()
+        assert box.recipients == [["oncall@example.com"]]
+        desk.wait(minutes=1)
+        desk.tell()
+    assert box.recipients == [["oncall@example.com"], ["second@example.com"]]
+    assert {d.state for d in desk.deliveries()} == {"sent"}
+
+
+def test_an_error_that_nobody_foresaw_is_kept_by_its_name_and_the_other_channels_are_told(
+    desk: Desk,
+) -> None:
+    with hook() as received:
+        broken = {
+            "name": "a",
+            "type": "email",
+            "host": "smtp..bad",
+            "from": "p@example.com",
+            "to": ["o@example.com"],
+        }
+        desk.declare(broken, {"name": "hook", "type": "webhook", "url": received.url})
+        desk.look(condition())
+        desk.tell()
+        assert len(received.posts) == 1
+    assert error_of(desk, "a") == "it raised UnicodeError."
 
 
 def test_the_log_has_a_line_of_json_for_each_message_and_is_its_owners_alone(desk: Desk) -> None:

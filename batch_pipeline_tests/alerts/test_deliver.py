@@ -227,3 +227,31 @@ def test_that_an_alert_is_over_is_not_told_before_that_it_began(desk: Desk) -> N
         desk.wait(minutes=1)
         desk.tell()
         assert [event for event, _ in received.told] == ["opened", "opened", "resolved"]
+
+
+def test_what_ended_and_began_anew_while_the_target_was_down_is_told_in_its_order(
+    desk: Desk,
+) -> None:
+    port = free_port()
+    desk.declare(webhook(port))
+    for found in ([condition()], [], [condition()]):
+        desk.look(*found)
+        desk.tell()
+        desk.wait(minutes=1)
+    with hook(port=port) as received:
+        desk.wait(seconds=LONGEST_PAUSE.total_seconds())
+        desk.tell()
+        assert [event for event, _ in received.told] == ["opened", "resolved", "opened"]
+
+
+def test_a_message_of_a_condition_that_is_refused_keeps_back_what_followed_it(desk: Desk) -> None:
+    with hook(lambda n: (400 if n == 1 else 200, {})) as received:
+        desk.declare(webhook(received))
+        for found in ([condition()], [], [condition()]):
+            desk.look(*found)
+            desk.tell()
+            desk.wait(seconds=1)
+        assert [event for event, _ in received.told] == ["opened"]
+        desk.wait(minutes=1)
+        desk.tell()
+        assert [event for event, _ in received.told] == ["opened", "opened", "resolved", "opened"]

@@ -313,3 +313,16 @@ def test_a_chunk_given_up_for_lost_keeps_its_load_in_view_for_two_days(
     assert len(ledger.unfinished_loads("w")) == 1
     monkeypatch.setattr("batch_pipeline.ledger.store.LATE_ARRIVALS", timedelta(0))
     assert ledger.unfinished_loads("w") == []
+
+
+def test_of_a_load_that_was_sent_again_only_the_newest_generation_is_among_the_newest(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path)
+    for day in ("2026-01-01", "2026-01-02"):
+        ledger.record_gate(begun(ledger, day=day), promote=True, fingerprint="f")
+    again = begun(ledger, generation=2, day="2026-01-02")
+    assert ledger.newest_loads("w", 5, graded=True) == ["2026-01-01"]
+    assert ledger.newest_loads("w", 5, graded=False) == ["2026-01-02", "2026-01-01"]
+    ledger.update_load(again, cancelled_at=MOMENT)
+    assert ledger.newest_loads("w", 5, graded=False) == ["2026-01-01"]

@@ -47,7 +47,13 @@ def write_nights(state: Path) -> None:
         here: dict[str, object] = {"workload": NAME, "load": day_of(night)}
         tables["loads"].append(
             here
-            | {"declaration": "one", "cancelled": False, "verdict": "pass", "baseline_score": 0.95}
+            | {
+                "declaration": "one",
+                "cancelled": False,
+                "verdict": "pass",
+                "baseline_score": 0.95,
+                "golden_set": "g",
+            }
         )
         tables["nights"].append(here | {"promote": True})
         shift = float(draw.normal(0, WOBBLE))

@@ -208,6 +208,7 @@ def _tables(workload: str, history: History) -> dict[str, list[dict[str, Any]]]:
                 "cancelled": False,
                 "verdict": "pass",
                 "baseline_score": history.baseline - (0.02 if old else 0),
+                "golden_set": "g",
             }
         )
         rows["gates"].append(

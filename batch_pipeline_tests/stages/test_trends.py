@@ -1,6 +1,7 @@
 """What the nights say together, in sentences that a person who is paged can act on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_the_page_gives_the_nights_the_slope_and_the_night_on_which_the_floor_is
     found = one(series([0.994, 0.989, 0.981]))
     assert found.level is Level.PAGE
     assert found.sentence == (
-        "Output validity falls: 99.4%, 98.9%, 98.1% over the last 3 nights, -0.65 points a night of late and 1.3 "
+        "Output validity falls: 99.4%, 98.9%, 98.1% over the last 3 nights, -0.65 points a night over the last three and 1.3 "
         "points over 3 nights (p = 0.0075); at this pace it reaches the gate's 95.0% on 2026-10-08. Look at the "
         "reasons on output_contract, and at what changed in the source."
     )
@@ -103,6 +104,42 @@ def test_a_cancelled_night_is_left_out() -> None:
         )
     ]
     assert one(history).nights == 3
+
+
+def test_a_cancelled_night_of_another_declaration_ends_nothing() -> None:
+    history = series([0.994, 0.989, 0.981])
+    history[2:2] = [NightMeasures(day(1), "two", cancelled=True)]
+    assert one(history).nights == 3
+
+
+def test_a_golden_set_that_changed_begins_a_trend_of_its_own() -> None:
+    scores = series([0.95] * 6 + [0.8], measure="golden_score", n=150)
+    assert one(scores, "golden_score").level is Level.PAGE
+    changed = [replace(n, golden_set="a" if i < 6 else "b") for i, n in enumerate(scores)]
+    assert one(changed, "golden_score").level is Level.UNKNOWN
+
+
+def test_a_load_without_answers_is_not_told_as_the_night_before() -> None:
+    history = [*series([0.994, 0.989, 0.981]), NightMeasures(day(3), "one")]
+    assert (
+        one(history).sentence == "Output validity cannot be told: this load has nothing to count."
+    )
+
+
+def test_one_bad_row_of_a_small_load_is_no_trend() -> None:
+    history = series([1.0] * 7)
+    small = replace(
+        history[-1], load=day(7), measures={"validity": Measure("validity", 11, 12, 11 / 12)}
+    )
+    assert one([*history, small]).level is Level.OK
+
+
+def test_a_small_load_that_is_perfect_does_not_end_a_fall() -> None:
+    history = series([0.994, 0.99, 0.985, 0.98, 0.974, 0.968, 0.96, 0.952], n=10_000)
+    tiny = replace(
+        history[-1], load=day(8), measures={"validity": Measure("validity", 40, 40, 1.0)}
+    )
+    assert one([*history, tiny]).level is not Level.WATCH
 
 
 def test_missing_nights_are_counted_and_said() -> None:
