@@ -160,7 +160,7 @@ def status(workload: str, load: str | None, as_json: bool) -> None:
 
         print_review(workload, found)
     else:
-        _say(f"no row of {workload} waits for a person, and none did")
+        _say(f"no row of {workload} waits for a person in a load whose rows are still there")
 
 
 def _say(sentence: str) -> None:

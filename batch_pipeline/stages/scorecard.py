@@ -85,7 +85,14 @@ class Scorecard:
             "cost_usd": round(self.cost_usd, 9),
             "cost_per_good_row_usd": self.cost_per_good_row_usd,
             "unpriced_requests": self.unpriced_requests,
-            "golden": self.golden and _golden_json(self.golden),
+            "golden": self.golden
+            and {
+                "score": self.golden.score,
+                "n": self.golden.n,
+                "baseline": self.golden.baseline_score,
+                "drop_points": self.golden.drop_points,
+            },
+            "baseline": _baseline_json(self.golden),
             "gate": self.gate and {"promote": self.gate.promote, "reasons": self.gate.reasons},
             "batches": self.batches,
             "requests": self.requests,
@@ -100,16 +107,18 @@ class Scorecard:
         return rate.value if rate else None
 
 
-def _golden_json(golden: GoldenScore) -> dict[str, Any]:
+def _baseline_json(golden: GoldenScore | None) -> dict[str, Any] | None:
+    """How the golden rows compare with a recorded baseline; None where none counts."""
+    if golden is None or golden.recorded is None:
+        return None
     return {
-        "score": golden.score,
-        "n": golden.n,
-        "baseline": golden.baseline_score,
-        "drop_points": golden.drop_points,
-        "baseline_recorded_at": golden.recorded and golden.recorded.recorded_at.isoformat(),
+        "recorded_at": golden.recorded.recorded_at.isoformat(),
+        "recorded_by": golden.recorded.recorded_by,
+        "load": golden.recorded.load,
         "lost": golden.paired and golden.paired.lost,
         "won": golden.paired and golden.paired.won,
         "p": golden.p,
+        "apart": golden.recorded.apart,
     }
 
 

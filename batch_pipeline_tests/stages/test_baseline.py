@@ -74,7 +74,7 @@ def test_the_next_load_is_compared_row_by_row_with_who_recorded_it(
     assert verdict(card, made) is Verdict.PASS
     assert "equal to the baseline of 100.0% that ana recorded on " in golden_reason(card)
     assert "(of the same rows 0 lost, 0 won, p = 1.000): pass" in golden_reason(card)
-    assert card.to_json()["golden"]["lost"] == 0
+    assert card.to_json()["baseline"]["lost"] == 0
 
 
 def test_rows_that_were_right_and_are_wrong_now_are_lost(

@@ -16,7 +16,7 @@ _LONGEST_SUBJECT = 200
 
 
 class Email(Channel):
-    """One mail to all recipients; the delivery_id is its Message-ID, so that a repetition is known by it."""
+    """A mail to its recipients; the delivery_id is its Message-ID, so that a repetition is known by it."""
 
     def __init__(self, spec: EmailChannel, password: str | None, ca_file: Path | None) -> None:
         self._spec = spec
