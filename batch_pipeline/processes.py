@@ -1,8 +1,6 @@
 """Whether a process of this machine is still there."""
 
 import os
-import signal
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,16 +17,3 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
         return True
-
-
-def end_children() -> None:
-    """Ends what this process has started (Linux): for who leaves without waiting for anything.
-
-    Dagster follows a step's output with `tail`, and starts what would end that a moment later: left in between,
-    it would keep this process's standard error open for ever.
-    """
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):
-            for pid in children.read_text().split():
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGTERM)

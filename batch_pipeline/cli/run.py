@@ -13,7 +13,6 @@ from batch_pipeline.cli.stops import asked, interruptible
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.obstacles import obstacle
-from batch_pipeline.processes import end_children
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.next_step import Action, next_step
@@ -58,7 +57,6 @@ def run(
         # The step under way is not waited for, and Python would run into it on its way out.
         sys.stdout.flush()
         sys.stderr.flush()
-        end_children()
         os._exit(code)
     sys.exit(code)
 

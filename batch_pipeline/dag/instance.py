@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.instance import InstanceRef
 from filelock import FileLock
 
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
@@ -13,6 +14,14 @@ from batch_pipeline.processes import alive
 from batch_pipeline.settings import Settings
 
 _OPENING_SECONDS = 120.0
+# Capturing a step's output turns this process's own standard output aside and starts four processes per run: what a
+# command prints when it is stopped in the middle of a step would be lost, and `tail` could outlive it.
+_IN_PROCESS = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
 PROCESS_TAG = ".dagster/batch_pipeline_process"
 
 
@@ -39,8 +48,8 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     locks.mkdir(parents=True, exist_ok=True)
     # Two processes would create its tables at once, which Dagster does not take kindly.
     with FileLock(locks / "dagster.lock", timeout=_OPENING_SECONDS):
-        dagster_home(settings)
-        return dg.DagsterInstance.get()
+        home = dagster_home(settings)
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_PROCESS))
 
 
 def process_tag() -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from batch_pipeline.processes import alive
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.cli.commands import finish, hears_sigterm, start, wait_until
 from batch_pipeline_tests.night import DAY, Night, account_of
@@ -111,36 +110,24 @@ def test_a_second_stop_does_not_wait_for_the_step_under_way(
     assert "Traceback" not in errors
 
 
-def test_a_second_stop_leaves_no_process_behind(
+def test_a_run_starts_no_process_that_could_outlive_it(
     simulate: Callable[..., Simulator], made: Night
 ) -> None:
-    """Dagster follows a step's output with `tail`, in a process of its own."""
+    """Nor does Dagster turn its output aside, which would be lost when it is stopped within a step."""
     simulate()
     with made.ledger.hold("questions", DAY):
         process = start(*RUN)
         assert process.stderr
         assert "submit" in process.stderr.readline()
-        wait_until(lambda: followers(process.pid), "Dagster to follow the step's output")
-        for pid in followers(process.pid, "watch_orphans"):
-            os.kill(pid, signal.SIGKILL)  # as if there had been no time to start it
-        left = followers(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert "once more stops at once" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        code, _, _ = finish(process)
-    assert code == 4
-    assert left
-    assert not [pid for pid in left if alive(pid)]
-
-
-def followers(pid: int, words: str = "tail") -> list[int]:
-    """The children of a process whose command line has these words."""
-    return [
-        int(child)
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-        if words in Path(f"/proc/{child}/cmdline").read_text()
-    ]
+        wait_until(partial(run_started, made), "the step to begin")
+        time.sleep(1)
+        here = Path(f"/proc/{process.pid}")
+        children = [path.read_text() for path in here.glob("task/*/children")]
+        outputs = [str((here / "fd" / number).readlink()) for number in ("1", "2")]
+        process.kill()
+        process.communicate()
+    assert not any(children)
+    assert all(output.startswith("pipe:") for output in outputs)
 
 
 def test_a_stop_is_heard_whichever_thread_the_kernel_gives_it_to(
