@@ -110,4 +110,4 @@ def _link(page: Path, load: str) -> None:
     if _NO_NEXT in text:
         with replacing(page) as temporary:
             temporary.write_text(text.replace(_NO_NEXT, _next_link(load), 1), encoding="utf-8")
-            os.utime(temporary, (stat.st_atime, stat.st_mtime))
+            os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
