@@ -145,7 +145,7 @@ def status(workload: str, load: str | None, as_json: bool) -> None:
     Without --date, every load that has rows in review and was not purged.
     """
     context = existing_load(workload, load, with_rows=load is not None)
-    from batch_pipeline.review.status import ReviewStatus, review_status
+    from batch_pipeline.stages.review_status import ReviewStatus, review_status
 
     latest = {each.load: each for each in context.ledger.generations(workload, load)}
     found: list[ReviewStatus] = []

@@ -5,7 +5,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from batch_pipeline.review.status import ReviewStatus
+from batch_pipeline.stages.review_status import ReviewStatus
 
 
 def print_review(workload: str, found: list[ReviewStatus]) -> None:

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from batch_pipeline.ledger.records import Load, Phase
+from batch_pipeline.ledger.generations import is_latest, load_of
+from batch_pipeline.ledger.records import Load
 from batch_pipeline.ledger.tables import alerts, deliveries, loads
 from batch_pipeline.ledger.transactions import Transactions
 
@@ -244,21 +245,11 @@ class Alerting(Transactions):
 
     def held_loads(self, workloads: Collection[str]) -> list[Load]:
         """Latest generations that the gate holds and nobody cancelled or purged."""
-        latest = (
-            select(loads.c.workload, loads.c.load, func.max(loads.c.generation).label("generation"))
-            .where(loads.c.workload.in_(list(workloads)))
-            .group_by(loads.c.workload, loads.c.load)
-            .subquery()
-        )
         query = (
             select(loads)
-            .join(
-                latest,
-                (loads.c.workload == latest.c.workload)
-                & (loads.c.load == latest.c.load)
-                & (loads.c.generation == latest.c.generation),
-            )
             .where(
+                loads.c.workload.in_(list(workloads)),
+                is_latest(),
                 loads.c.gate == "hold",
                 loads.c.promoted_at.is_(None),
                 loads.c.cancelled_at.is_(None),
@@ -266,29 +257,19 @@ class Alerting(Transactions):
             )
             .order_by(loads.c.load)
         )
-        return [Load(**{**row, "phase": Phase(row["phase"])}) for row in self._all(query)]
+        return [load_of(row) for row in self._all(query)]
 
     def newest_loads(self, workload: str, most: int, *, graded: bool) -> list[str]:
         """The latest dates that were begun, or that were graded, and not cancelled; the newest first.
 
         Of a load that was sent again, its newest generation counts.
         """
-        later = loads.alias("later")
-        sent_again = (
-            select(later.c.load)
-            .where(
-                later.c.workload == loads.c.workload,
-                later.c.load == loads.c.load,
-                later.c.generation > loads.c.generation,
-            )
-            .exists()
-        )
         query = (
             select(loads.c.load)
             .where(
                 loads.c.workload == workload,
                 loads.c.cancelled_at.is_(None),
-                ~sent_again,
+                is_latest(),
                 *([loads.c.graded_at.is_not(None)] if graded else []),
             )
             .distinct()

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger.accepted import Baselines
 from batch_pipeline.ledger.alerting import Alerting
+from batch_pipeline.ledger.generations import is_latest, load_of
 from batch_pipeline.ledger.records import ChunkState, Load, Override, Phase
 from batch_pipeline.ledger.reviewing import Reviewing
 from batch_pipeline.ledger.schema import bring_up_to_date
@@ -83,7 +84,7 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
             .limit(1)
         )
         row = self._first(query)
-        return _load(row) if row else None
+        return load_of(row) if row else None
 
     def generations(self, workload: str | None = None, load: str | None = None) -> list[Load]:
         """Every generation of every load, of any workload or of those given, the oldest first."""
@@ -92,7 +93,7 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
             query = query.where(loads.c.workload == workload)
         if load is not None:
             query = query.where(loads.c.load == load)
-        return [_load(row) for row in self._all(query)]
+        return [load_of(row) for row in self._all(query)]
 
     def newest_load(self, workload: str) -> str | None:
         """The latest date that was begun."""
@@ -107,12 +108,6 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
         Those neither held nor promoted; and any with a batch that is not read back, or a chunk that was
         given up for lost so recently that it may still appear.
         """
-        latest = (
-            select(loads.c.workload, loads.c.load, func.max(loads.c.generation).label("generation"))
-            .where(loads.c.workload == workload)
-            .group_by(loads.c.workload, loads.c.load)
-            .subquery()
-        )
         late = (
             select(chunks.c.load)
             .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
@@ -129,21 +124,17 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
         )
         query = (
             select(loads)
-            .join(
-                latest,
-                (loads.c.workload == latest.c.workload)
-                & (loads.c.load == latest.c.load)
-                & (loads.c.generation == latest.c.generation),
-            )
             .where(
+                loads.c.workload == workload,
+                is_latest(),
                 or_(
                     loads.c.promoted_at.is_(None) & (func.coalesce(loads.c.gate, "") != "hold"),
                     late.exists(),
-                )
+                ),
             )
             .order_by(loads.c.load)
         )
-        return [_load(row) for row in self._all(query)]
+        return [load_of(row) for row in self._all(query)]
 
     def loads_in_flight(self) -> list[Load]:
         """Every generation, of any load, with a batch that had not ended when it was last looked at."""
@@ -159,7 +150,7 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
                 batches.c.results_gone == 0,
             )
         )
-        return [_load(row) for row in self._all(select(loads).where(open_batches.exists()))]
+        return [load_of(row) for row in self._all(select(loads).where(open_batches.exists()))]
 
     def record_load(
         self,
@@ -269,10 +260,6 @@ def _is(load: Load) -> tuple[Any, ...]:
         loads.c.load == load.load,
         loads.c.generation == load.generation,
     )
-
-
-def _load(row: dict[str, Any]) -> Load:
-    return Load(**{**row, "phase": Phase(row["phase"])})
 
 
 def _engine(path: Path, busy_wait_seconds: float) -> Engine:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from batch_pipeline.report.facts import PageFacts
 from batch_pipeline.report.wording import percent, plain, plural
-from batch_pipeline.review.status import ReviewStatus
+from batch_pipeline.stages.review_status import ReviewStatus
 from batch_pipeline.stages.scorecard import Scorecard
 from batch_pipeline.stages.trends import Level
 

@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime
 
 from batch_pipeline.ledger import Batch, Chunk, Load
 from batch_pipeline.ledger.alerting import Alert
-from batch_pipeline.review.status import ReviewStatus, review_status
 from batch_pipeline.stages.broken_slices import BrokenSlice, broken
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.findings import Finding, findings
 from batch_pipeline.stages.noticed import Noticed, noticed
+from batch_pipeline.stages.review_status import ReviewStatus, review_status
 from batch_pipeline.stages.scorecard import Scorecard
 from batch_pipeline.stages.trends import TrendFinding, trends_of
 from batch_pipeline.warehouse.history import (

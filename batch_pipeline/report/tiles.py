@@ -65,7 +65,7 @@ def _coverage(facts: PageFacts) -> Tile:
 def _validity(facts: PageFacts) -> Tile:
     rate = facts.card.rates.get("validity", Rate(0, 0))
     floor = facts.spec.gates.min_validity
-    state, word = _by_trend(facts, "validity", "steady")
+    state, word = _by_trend(facts, "validity")
     if rate.value is None:
         state, word = "none", "no answers yet"
     elif floor is not None and rate.value < float(floor):
@@ -83,7 +83,7 @@ def _validity(facts: PageFacts) -> Tile:
 
 def _escalation(facts: PageFacts) -> Tile:
     rate = facts.card.rates.get("escalation_rate", Rate(0, 0))
-    state = _by_trend(facts, "escalation_rate", "steady")
+    state = _by_trend(facts, "escalation_rate")
     if rate.value is None:
         state = ("none", "no rows yet")
     rows = plural(rate.numerator, "row")
@@ -173,12 +173,17 @@ def spark(nights: Sequence[NightMeasures], measure: str) -> list[str]:
     return sparkline(values) if len([v for v in values if v is not None]) > 1 else []
 
 
-def _by_trend(facts: PageFacts, measure: str, steady: str) -> tuple[str, str]:
+def _by_trend(facts: PageFacts, measure: str, good: str | None = None) -> tuple[str, str]:
+    """State and word of a tile; `good` is said where no trend speaks against it."""
     trend = facts.trends.get(measure)
-    if trend is None or trend.level not in (Level.WATCH, Level.PAGE):
-        return "good", steady
-    worse = "falling" if trend.watched.falling else "rising"
-    return ("bad", f"{worse}: page") if trend.level is Level.PAGE else ("watch", f"{worse}: watch")
+    if trend is not None and trend.level in (Level.WATCH, Level.PAGE):
+        worse = "falling" if trend.watched.falling else "rising"
+        bad = trend.level is Level.PAGE
+        return ("bad", f"{worse}: page") if bad else ("watch", f"{worse}: watch")
+    if good is not None:
+        return "good", good
+    known = trend is not None and trend.level is Level.OK
+    return ("good", "steady") if known else ("none", "no trend known yet")
 
 
 def _usual(facts: PageFacts, measure: str) -> tuple[float, int] | None:

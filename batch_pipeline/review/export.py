@@ -14,11 +14,11 @@ from batch_pipeline.ledger import Load
 from batch_pipeline.review.answer import fields_of
 from batch_pipeline.review.cells import guarded, shown, written
 from batch_pipeline.review.columns import header
-from batch_pipeline.review.decisions import decisions
 from batch_pipeline.review.queue import open_queue, require_reviewable
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import decisions
 from batch_pipeline.stages.source_columns import OWN_COLUMNS, ROW
 
 _ROWS_AT_ONCE = 1_000

@@ -11,10 +11,10 @@ import duckdb
 
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Load
-from batch_pipeline.review.decisions import human_answers
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import human_answers
 from batch_pipeline.stages.source_columns import EXPECTED, OWN_COLUMNS, ROW
 from batch_pipeline.workload.data_file import DataFile, listed, literal, open_data_file
 from batch_pipeline.workload.workload import Workload

@@ -15,7 +15,6 @@ import duckdb
 from batch_pipeline.ledger import Load
 from batch_pipeline.ledger.reviewing import ReviewImport
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.review.decisions import decisions, promoted_as_decided
 from batch_pipeline.review.file import Rejected, ReviewFile, sha256_of
 from batch_pipeline.review.golden import GoldenAdded, add_to_golden, open_golden_csv
 from batch_pipeline.review.judge import judge_file
@@ -23,6 +22,7 @@ from batch_pipeline.review.queue import LoadName, open_queue, require_reviewable
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import decisions, promoted_as_decided
 from batch_pipeline.workload.data_file import literal
 
 

@@ -92,7 +92,6 @@ CallKind = Literal[
     "count_tokens",
     "models",
 ]
-CALL_KINDS: tuple[CallKind, ...] = get_args(CallKind)
 
 CallFault = Literal[
     "status",

@@ -12,10 +12,10 @@ from batch_pipeline.ledger import Batch, Load
 from batch_pipeline.measure.mix import count_labels
 from batch_pipeline.measure.slices import count_slices
 from batch_pipeline.measure.spend import TOKENS
-from batch_pipeline.review.status import review_measures
 from batch_pipeline.stages.broken_slices import broken_tonight
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
+from batch_pipeline.stages.review_status import review_measures
 from batch_pipeline.stages.scorecard import Scorecard, measuring
 from batch_pipeline.stages.trends import same_declaration
 from batch_pipeline.warehouse import GateRecord, LoadRecord, Measure, write_metrics

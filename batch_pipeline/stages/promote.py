@@ -10,11 +10,11 @@ import duckdb
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Load
-from batch_pipeline.review.decisions import HUMAN, human_answers
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import quoted, read_parquets
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import HUMAN, human_answers
 from batch_pipeline.stages.grade import require_settled
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.scorecard import Scorecard, measuring

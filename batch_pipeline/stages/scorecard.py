@@ -24,10 +24,10 @@ from batch_pipeline.measure.golden import (
 )
 from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates
 from batch_pipeline.measure.spend import Spend, measure_spend
-from batch_pipeline.review.decisions import fingerprint_of_people
 from batch_pipeline.rows.query import querying, read_parquets
 from batch_pipeline.stages.baseline import held_against, in_force, is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import fingerprint_of_people
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
 
 _RESULTS = ("succeeded", "errored", "canceled", "expired")

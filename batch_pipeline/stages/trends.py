@@ -36,7 +36,6 @@ class Watched:
     measure: str
     title: str
     falling: bool
-    leading: bool
     look_at: str
 
 
@@ -45,31 +44,25 @@ WATCHED = (
         "validity",
         "Output validity",
         True,
-        True,
         "the reasons on output_contract, and at what changed in the source",
     ),
     Watched(
         "escalation_rate",
         "The escalation rate",
         False,
-        True,
         "the reasons on output_contract; every escalated row is paid again at a dearer tier",
     ),
-    Watched("golden_score", "The golden score", True, True, "the golden rows that are wrong now"),
+    Watched("golden_score", "The golden score", True, "the golden rows that are wrong now"),
     Watched(
         "truncation_rate",
         "The truncation rate",
         False,
-        True,
         "max_tokens of the first tier, and longer inputs",
     ),
-    Watched(
-        "refusal_rate", "The refusal rate", False, True, "what the refused rows have in common"
-    ),
+    Watched("refusal_rate", "The refusal rate", False, "what the refused rows have in common"),
     Watched(
         "expired_rate",
         "The expiry rate",
-        False,
         False,
         "how long batches take; the API is busy or loads are too large",
     ),

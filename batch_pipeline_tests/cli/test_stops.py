@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,15 @@ def run_started(night: Night) -> bool:
     (path,) = (night.context.settings.state / "dagster").rglob("runs.db")
     with closing(sqlite3.connect(path)) as history:
         return ("STARTED",) in history.execute("SELECT status FROM runs").fetchall()
+
+
+def run_in_a_step(made: Night) -> "subprocess.Popen[str]":
+    """`run`, in the step that waits for whoever holds the load."""
+    process = start(*RUN)
+    assert process.stderr
+    assert "submit" in process.stderr.readline()
+    wait_until(partial(run_started, made), "the step to begin")
+    return process
 
 
 def send_to_another_thread(pid: int, number: int) -> None:
@@ -79,11 +89,9 @@ def test_the_first_stop_lets_the_step_under_way_come_to_its_end(
 ) -> None:
     simulator = simulate(turnaround_seconds=3600)
     with made.ledger.hold("questions", DAY):
-        process = start(*RUN)
-        assert process.stderr
-        assert "submit" in process.stderr.readline()
-        wait_until(partial(run_started, made), "the step to begin")
+        process = run_in_a_step(made)
         process.send_signal(signal.SIGTERM)
+        assert process.stderr
         assert "once more stops at once" in process.stderr.readline()
     code, _, errors = finish(process)
     assert code == 4, errors
@@ -96,11 +104,9 @@ def test_a_second_stop_does_not_wait_for_the_step_under_way(
 ) -> None:
     simulate()
     with made.ledger.hold("questions", DAY):  # the step waits for this, five minutes if need be
-        process = start(*RUN)
-        assert process.stderr
-        assert "submit" in process.stderr.readline()
-        wait_until(partial(run_started, made), "the step to begin")
+        process = run_in_a_step(made)
         process.send_signal(signal.SIGTERM)
+        assert process.stderr
         assert "once more stops at once" in process.stderr.readline()
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -116,10 +122,7 @@ def test_a_run_starts_no_process_that_could_outlive_it(
     """Nor does Dagster turn its output aside, which would be lost when it is stopped within a step."""
     simulate()
     with made.ledger.hold("questions", DAY):
-        process = start(*RUN)
-        assert process.stderr
-        assert "submit" in process.stderr.readline()
-        wait_until(partial(run_started, made), "the step to begin")
+        process = run_in_a_step(made)
         time.sleep(1)
         here = Path(f"/proc/{process.pid}")
         children = [path.read_text() for path in here.glob("task/*/children")]
@@ -135,11 +138,9 @@ def test_a_stop_is_heard_whichever_thread_the_kernel_gives_it_to(
 ) -> None:
     simulate()
     with made.ledger.hold("questions", DAY):
-        process = start(*RUN)
-        assert process.stderr
-        assert "submit" in process.stderr.readline()
-        wait_until(partial(run_started, made), "the step to begin")
+        process = run_in_a_step(made)
         send_to_another_thread(process.pid, signal.SIGTERM)
+        assert process.stderr
         assert "once more stops at once" in process.stderr.readline()
         send_to_another_thread(process.pid, signal.SIGINT)
         code, _, _ = finish(process)

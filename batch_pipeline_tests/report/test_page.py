@@ -17,7 +17,7 @@ from batch_pipeline.measure.rates import Rate
 from batch_pipeline.report import refresh_report, report_path, write_report
 from batch_pipeline.report.facts import PageFacts, gather
 from batch_pipeline.report.page import page_html
-from batch_pipeline.review.status import ReviewStatus
+from batch_pipeline.stages.review_status import ReviewStatus
 from batch_pipeline.stages.scorecard import empty_scorecard
 from batch_pipeline.warehouse import warehouse_path
 from batch_pipeline_tests.night import Night

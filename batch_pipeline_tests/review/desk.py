@@ -14,9 +14,9 @@ import yaml
 
 from batch_pipeline.review.export import Exported, export_queue
 from batch_pipeline.review.intake import Intake, take_in
-from batch_pipeline.review.status import ReviewStatus, review_status
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.review_status import ReviewStatus, review_status
 from batch_pipeline.warehouse import warehouse
 from batch_pipeline.workload.catalogue import find_workload
 from batch_pipeline_tests.night import DAY, Night

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from batch_pipeline.review.status import review_measures
 from batch_pipeline.stages.grade import grade
+from batch_pipeline.stages.review_status import review_measures
 from batch_pipeline.warehouse import warehouse
 from batch_pipeline_tests.review.desk import Desk
 

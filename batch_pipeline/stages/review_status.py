@@ -7,10 +7,11 @@ from typing import Any
 from batch_pipeline.ledger import Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.review.decisions import decisions, promoted_as_decided
 from batch_pipeline.rows.query import querying, quoted
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.decisions import decisions, promoted_as_decided
 from batch_pipeline.warehouse import Measure
+from batch_pipeline.workload.data_file import literal
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def review_status(context: LoadContext, record: Load) -> ReviewStatus | None:
         context.ledger.review_imports(record),
     )
     kept = ", ".join(
-        f"count(*) FILTER (decision = 'fix' AND list_contains(kept, '{name}')) AS {quoted(name)}"
+        f"count(*) FILTER (decision = 'fix' AND list_contains(kept, {literal(name)})) AS {quoted(name)}"
         for name in contract.names
     )
     with querying(context.scratch) as connection:
