@@ -30,6 +30,7 @@ class RequestTemplate:
         answer_schema: dict[str, Any],
         effort: str | None = None,
         thinking: dict[str, Any] | None = None,
+        inference_geo: str | None = None,
     ) -> None:
         """`cache` is none, 5m or 1h; `answer_schema` obeys the API's schema language."""
         output_config: dict[str, Any] = {"format": {"type": "json_schema", "schema": answer_schema}}
@@ -39,6 +40,8 @@ class RequestTemplate:
         if thinking is not None:
             params["thinking"] = thinking
         params["output_config"] = output_config
+        if inference_geo is not None:
+            params["inference_geo"] = inference_geo
         if system is not None:
             block: dict[str, Any] = {"type": "text", "text": system}
             if cache != "none":

@@ -19,7 +19,8 @@ class ChunkState(StrEnum):
     intent: nobody knows yet whether the API accepted it. submitted: it did. not_created: it refused.
     not_found: its answer was lost, and no such batch appeared while it was looked for. duplicate: one
     appeared after all, when its rows had been sent again: its cost counts, its answers do not.
-    unsendable: rows of which no request could be made.
+    unsendable: rows of which no request could be made. reused: rows that were answered by an earlier load,
+    with the same prompt, contract and tiers.
     """
 
     INTENT = "intent"
@@ -28,6 +29,14 @@ class ChunkState(StrEnum):
     NOT_FOUND = "not_found"
     DUPLICATE = "duplicate"
     UNSENDABLE = "unsendable"
+    REUSED = "reused"
+
+
+class Lane(StrEnum):
+    """How requests reach the API: as a Message Batch at half price, or one by one, answered at once."""
+
+    BATCH = "batch"
+    SYNC = "sync"
 
 
 class Adopted(StrEnum):
@@ -67,6 +76,8 @@ class Load:
     cancelled_by: str | None
     cancel_reason: str | None
     purged_at: datetime | None
+    held_by: str | None = None
+    pilot_passed_at: datetime | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -94,6 +105,10 @@ class Chunk:
     looked_for_since: datetime | None
     closed_at: datetime | None
     note: str | None
+    list_lagged_at: datetime | None = None
+    lane: Lane = Lane.BATCH
+    pilot: bool = False
+    bound_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +138,7 @@ class Batch:
     collected_at: datetime | None
     deleted_at: datetime | None
     defects: str | None
+    cost_usd: float | None = None
 
     @property
     def ended(self) -> bool:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.errors import PipelineError
-from batch_pipeline.ledger.records import Adopted, Batch, Chunk, ChunkState, Load
+from batch_pipeline.ledger.records import Adopted, Batch, Chunk, ChunkState, Lane, Load
 from batch_pipeline.ledger.tables import batches, chunks, foreign_batches
 from batch_pipeline.ledger.transactions import Transactions, now
 
@@ -17,7 +17,8 @@ class Sendings(Transactions):
 
     def record_intent(self, chunk: Chunk) -> None:
         """Before the POST: from here on, somebody may have been charged for this chunk."""
-        self._write(insert(chunks).values(**{**vars(chunk), "state": chunk.state.value}))
+        values = {**vars(chunk), "state": chunk.state.value, "lane": chunk.lane.value}
+        self._write(insert(chunks).values(**values))
 
     def record_submitted(
         self,
@@ -73,6 +74,12 @@ class Sendings(Transactions):
             update(chunks)
             .where(chunks.c.chunk_id == chunk_id, chunks.c.looked_for_since.is_(None))
             .values(looked_for_since=now(), note=note)
+        )
+
+    def record_list_lag(self, chunk_id: str) -> None:
+        """The API's list was just seen without a batch that is known to exist."""
+        self._write(
+            update(chunks).where(chunks.c.chunk_id == chunk_id).values(list_lagged_at=now())
         )
 
     def disown(self, batch: Batch, *, foreign: bool, note: str) -> None:
@@ -176,7 +183,14 @@ def _foreign(batch_id: str) -> Any:
 
 
 def _chunk(row: dict[str, Any]) -> Chunk:
-    return Chunk(**{**row, "state": ChunkState(row["state"])})
+    return Chunk(
+        **{
+            **row,
+            "state": ChunkState(row["state"]),
+            "lane": Lane(row["lane"]),
+            "pilot": bool(row["pilot"]),
+        }
+    )
 
 
 def _batch(row: dict[str, Any]) -> Batch:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     Dialect,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -58,6 +59,8 @@ loads = Table(
     Column("cancelled_by", String(128)),
     Column("cancel_reason", String),
     Column("purged_at", UtcTime),  # its row data was removed
+    Column("held_by", String(16)),  # pilot | budget: the gate that was closed before all was sent
+    Column("pilot_passed_at", UtcTime),  # since then the rest may be sent
 )
 
 chunks = Table(
@@ -82,6 +85,10 @@ chunks = Table(
     ),  # since when its batch is looked for, its answer being lost
     Column("closed_at", UtcTime),
     Column("note", String),
+    Column("list_lagged_at", UtcTime),  # when the API's list was last seen to lag, meanwhile
+    Column("lane", String(16), nullable=False, default="batch"),  # batch | sync
+    Column("pilot", Integer, nullable=False, default=0),
+    Column("bound_usd", Float),  # the most that it should cost, as estimated before it was sent
     UniqueConstraint("token"),
     Index("chunks_of_load", "workload", "load", "generation"),
 )
@@ -114,6 +121,7 @@ batches = Table(
     Column("results_gone", Integer, nullable=False, default=0),
     Column("collected_at", UtcTime),
     Column("defects", String),  # what did not add up in the results that were accepted, as JSON
+    Column("cost_usd", Float),  # what its results cost, once they are read back
 )
 
 # Batches of the workspace that turned out not to be ours; nothing is known of them but that.

@@ -3,8 +3,11 @@
 rows/<workload>/<load>/g<generation>/
     source.parquet            every row in sending order, golden ones among them
     golden.parquet            the expected answers; never read by what builds requests
+    plan.json                 how the load is sent, and what that should cost
+    prompts.parquet           a digest of each row's rendered prompt
     chunks/<chunk>.json       a request body, until its batch is known
     sent/<chunk>.parquet      which rows the chunk carries
+    answers/<chunk>.jsonl     synchronous answers as they came, until the chunk is complete
     raw/<chunk>.jsonl.zst     the API's results, verbatim
     results/<chunk>.parquet   the same, parsed; one line per row sent
     verdicts/<chunk>.parquet  what the contract says of each
@@ -38,6 +41,14 @@ class LoadFolder:
         return self.root / "golden.parquet"
 
     @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def prompts(self) -> Path:
+        return self.root / "prompts.parquet"
+
+    @property
     def dispositions(self) -> Path:
         return self.root / "dispositions.parquet"
 
@@ -58,6 +69,9 @@ class LoadFolder:
 
     def sent(self, chunk_id: str) -> Path:
         return self.root / "sent" / f"{chunk_id}.parquet"
+
+    def answers(self, chunk_id: str) -> Path:
+        return self.root / "answers" / f"{chunk_id}.jsonl"
 
     def raw(self, chunk_id: str) -> Path:
         return self.root / "raw" / f"{chunk_id}.jsonl.zst"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.rows.query import querying
+from batch_pipeline.stages.chunks import SendSummary
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.submit import SendSummary, send_due
+from batch_pipeline.stages.submit import send_due
 
 
 @dataclass

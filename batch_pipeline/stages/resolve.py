@@ -121,9 +121,18 @@ def _wanted(chunk: Chunk) -> bool:
 def _nowhere(context: LoadContext, chunk: Chunk, done: Resolution, *, lagging: bool) -> None:
     """No batch can be the chunk: for now, or for good when that has lasted long enough."""
     grace = timedelta(seconds=context.settings.grace_seconds)
-    looked_for = now() - (chunk.looked_for_since or now())
-    if chunk.looked_for_since is not None and looked_for >= grace * (
-        _LAGGING_GRACES if lagging else 1
+    moment = now()
+    if lagging:
+        context.ledger.record_list_lag(chunk.chunk_id)
+    looked_for = moment - (chunk.looked_for_since or moment)
+    # A list that has caught up with an older batch may not have come to this one: the grace period begins
+    # when the list was last seen to lag.
+    up_to_date_for = moment - max(
+        chunk.looked_for_since or moment, chunk.list_lagged_at or chunk.intended_at
+    )
+    patience_ends = looked_for >= grace * _LAGGING_GRACES
+    if chunk.looked_for_since is not None and (
+        patience_ends or (not lagging and up_to_date_for >= grace)
     ):
         context.ledger.record_not_found(
             chunk.chunk_id,

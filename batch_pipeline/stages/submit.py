@@ -5,52 +5,22 @@ leaves an intent that nobody can read as "not sent": nothing else of the load is
 Whatever else stops the sending is written down with the load, so that whoever comes next knows when to go on.
 """
 
-import secrets
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batch_pipeline.claude.client import BatchesApi
-from batch_pipeline.claude.encode import ENVELOPE_BYTES, BodyFile, RequestTemplate
 from batch_pipeline.errors import PipelineError
-from batch_pipeline.ledger import Chunk, ChunkState, Load
+from batch_pipeline.ledger import ChunkState, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying
+from batch_pipeline.stages.chunks import SendSummary, send_tier
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.due_rows import DueRows, SentRows
 from batch_pipeline.stages.resolve import needs_resolving, resolve_held
-from batch_pipeline.stages.send import SendingEndsError, check_room, send_chunk
+from batch_pipeline.stages.send import SendingEndsError
 from batch_pipeline.stages.settle import settle
 from batch_pipeline.stages.states import derive_states
-
-
-@dataclass
-class SendSummary:
-    """What one call sent: batches and requests by tier, rows that could not be sent, and what it has to say.
-
-    `resolved` is what became of chunks whose answer was lost; `waits_for` is why rows that are due were
-    left for later, None where none were.
-    """
-
-    batches: int = 0
-    requests: int = 0
-    requests_by_tier: dict[int, int] = field(default_factory=dict)
-    unsendable: int = 0
-    resolved: list[str] = field(default_factory=list)
-    waits_for: str | None = None
-
-
-@dataclass
-class _Unsendable:
-    rows: SentRows = field(default_factory=SentRows)
-    reasons: list[str] = field(default_factory=list)
 
 
 def send_pending(
@@ -110,7 +80,7 @@ def send_due(
             try:
                 client = api()
                 for tier, rows in due.items():
-                    _send_tier(
+                    send_tier(
                         context, record, connection, wave, tier, rows, client, summary, on_batch
                     )
                 context.ledger.update_load(record, not_before=None, waits_for=None)
@@ -170,127 +140,3 @@ def _remove_leftovers(context: LoadContext, record: Load) -> None:
     ]
     for path in leftovers:
         path.unlink(missing_ok=True)
-
-
-def _send_tier(
-    context: LoadContext,
-    record: Load,
-    connection: duckdb.DuckDBPyConnection,
-    wave: int,
-    tier: int,
-    due: int,
-    api: BatchesApi,
-    summary: SendSummary,
-    on_batch: Callable[[SendSummary], None],
-) -> None:
-    spec = context.workload.spec
-    prompt = context.workload.prompt
-    declared = spec.tiers[tier]
-    template = RequestTemplate(
-        model=declared.model,
-        max_tokens=declared.max_tokens,
-        system=prompt.system,
-        cache=prompt.cache,
-        answer_schema=context.workload.contract.api_schema(),
-        effort=declared.effort,
-        thinking=declared.thinking,
-    )
-    folder = context.folder(record)
-    unsendable = _Unsendable()
-    rows = DueRows(connection, folder, tier, prompt.columns)
-    while rows.more():
-        check_room(context, record, due, api)
-        chunk_id, token = uuid.uuid4().hex, secrets.token_hex(6)
-        carried = SentRows()
-        with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:
-            while rows.more() and body.requests < spec.limits.max_requests:
-                row, attempt, sending, columns = rows.peek()
-                try:
-                    request = template.request(f"{token}-{row}", prompt.render(columns))
-                except Exception:  # noqa: BLE001 - a template is code, and may raise anything at a row
-                    unsendable.rows.add(row, attempt, sending)
-                    unsendable.reasons.append("template_failed")
-                    rows.take()
-                    continue
-                if ENVELOPE_BYTES + len(request) > spec.limits.max_bytes:
-                    unsendable.rows.add(row, attempt, sending)
-                    unsendable.reasons.append("request_too_large")
-                    rows.take()
-                    continue
-                if body.bytes_with(request) > spec.limits.max_bytes:
-                    break
-                body.add(request)
-                carried.add(row, attempt, sending)
-                rows.take()
-        if not body.requests:
-            folder.body(chunk_id).unlink()
-            continue
-        carried.write(folder.sent(chunk_id), tier, chunk_id)
-        due -= body.requests
-        chunk = _chunk(
-            context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
-        )
-        send_chunk(context, record, chunk, api)
-        summary.batches += 1
-        summary.requests += chunk.requests
-        summary.requests_by_tier[tier] = summary.requests_by_tier.get(tier, 0) + chunk.requests
-        on_batch(summary)
-    if unsendable.reasons:
-        _record_unsendable(context, record, folder, wave, tier, unsendable)
-        summary.unsendable += len(unsendable.reasons)
-
-
-def _record_unsendable(
-    context: LoadContext,
-    record: Load,
-    folder: LoadFolder,
-    wave: int,
-    tier: int,
-    unsendable: _Unsendable,
-) -> None:
-    """Rows that make no request get their verdict at once; the ledger's record makes it count."""
-    chunk_id = uuid.uuid4().hex
-    unsendable.rows.write(folder.sent(chunk_id), tier, chunk_id)
-    sent = pq.read_table(folder.sent(chunk_id))
-    verdicts = sent.append_column(
-        "outcome", pa.repeat(pa.scalar("unsendable"), sent.num_rows)
-    ).append_column("reason", pa.array(unsendable.reasons, pa.string()))
-    with replacing(folder.verdicts(chunk_id)) as temporary:
-        pq.write_table(verdicts, temporary)
-    chunk = _chunk(
-        context, record, chunk_id, chunk_id, wave, tier, ChunkState.UNSENDABLE, None, None
-    )
-    context.ledger.record_intent(chunk)
-
-
-def _chunk(
-    context: LoadContext,
-    record: Load,
-    chunk_id: str,
-    token: str,
-    wave: int,
-    tier: int,
-    state: ChunkState,
-    body: BodyFile | None,
-    address: str | None,
-) -> Chunk:
-    started: datetime = now()
-    return Chunk(
-        chunk_id=chunk_id,
-        workload=record.workload,
-        load=record.load,
-        generation=record.generation,
-        wave=wave,
-        tier=tier,
-        model=context.workload.spec.tiers[tier].model,
-        token=token,
-        requests=body.requests if body else 0,
-        bytes=body.bytes if body else 0,
-        sha256=body.sha256 if body else "",
-        state=state,
-        api=address,
-        intended_at=started,
-        looked_for_since=None,
-        closed_at=None if state is ChunkState.INTENT else started,
-        note=None,
-    )

@@ -103,8 +103,8 @@ attributes:
       <text>
       {slot}
       </text>
-    # Worth it for a long system prompt: 5m or 1h.
-    # cache: none
+    # What all requests begin with is cached for 1 h where that pays; or say so yourself: none, 5m, 1h.
+    # cache: auto
 
   # What a valid answer is: the JSON Schema of each field. Bounds, lengths and patterns count too.
   output:
@@ -114,7 +114,7 @@ attributes:
   # checks: my_checks:Frame
 
   # A row climbs to the next tier when its answer breaks the contract. Where a model has them, a tier takes
-  # effort (low to max) and thinking (the API's object), too.
+  # effort (low to max), thinking (the API's object) and inference_geo (global, us), too.
   tiers:
     - {{model: claude-haiku-4-5, max_tokens: {max_tokens}}}
     - {{model: claude-sonnet-4-6, max_tokens: {more_tokens}}}
@@ -126,10 +126,24 @@ attributes:
     golden_drop_points: 3
     # min_validity: 0.95
     # max_cost_usd: 25
+    # max_cost_usd_per_month: 500
 
   # Columns with few values; answers and golden rows are watched for each value.
   # slices: [channel, language]
   # trends: {{page: true, wobble_points: 0.15, min_fall_points: 0.8}}
+
+  # The golden rows and a few others go first, and must pass before the rest is sent. Without this line, loads
+  # of more than 10,000 rows have a pilot of 200; false turns it off.
+  # pilot: {{rows: 200}}
+
+  # At half price within 24 hours (batch), at full price at once (sync), or as `sync` says (auto).
+  # lane: batch
+  # sync: {{below_rows: 20, deadline_hours: 4, concurrency: 8}}
+
+  # Rows with the same prompt are sent once; with reuse, rows that have not changed since they were promoted
+  # keep their answer.
+  # dedupe: true
+  # reuse: false
 
   # limits: {{max_requests: 100000, max_bytes: 200000000, attempts: 3}}
   # partitions: {{start: 2025-01-01, timezone: UTC}}

@@ -99,17 +99,12 @@ class PromptSpec(_Declared):
         "text. A column whose name Jinja cannot take is `{{ row['my column'] }}`.",
         min_length=1,
     )
-    cache: Literal["none", "5m", "1h"] = Field(
-        "none",
-        description="Ask the API to cache the system prompt for this long. Below the model's minimum "
-        "length the API skips caching silently.",
+    cache: Literal["auto", "none", "5m", "1h"] = Field(
+        "auto",
+        description="Ask the API to cache what all requests of a load begin with (the system prompt, and the "
+        "user message up to the first column that differs between rows) for this long. `auto` asks for 1 h "
+        "where that pays.",
     )
-
-    @model_validator(mode="after")
-    def _something_to_cache(self) -> "PromptSpec":
-        if self.cache != "none" and self.system is None:
-            raise ValueError("`cache` goes with `system`, which is what is cached")
-        return self
 
 
 class TierSpec(_Declared):
@@ -122,6 +117,10 @@ class TierSpec(_Declared):
     )
     thinking: dict[str, Any] | None = Field(
         None, description="The API's `thinking` object, where the model allows it."
+    )
+    inference_geo: Literal["global", "us"] | None = Field(
+        None,
+        description="Where the model runs; `us` costs a tenth more. By default the workspace's setting.",
     )
 
 
@@ -149,9 +148,24 @@ class GatesSpec(_Declared):
     min_validity: Annotated[Decimal, Field(ge=0, le=1)] | None = Field(
         None, description="Hold when output validity at tier 0, first attempt, is lower."
     )
-    max_cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
-        None, description="Hold when the load has cost more, in US dollars."
+    max_cost_usd: Decimal | None = Field(
+        None,
+        description="Most that a load may cost, in US dollars: what the estimate says it could cost at most is "
+        "held against it before anything is sent, what it has cost after each wave.",
     )
+    max_cost_usd_per_month: Decimal | None = Field(
+        None,
+        description="Most that all loads of the workload may cost in a calendar month (UTC), in US dollars.",
+    )
+
+    @field_validator("max_cost_usd", "max_cost_usd_per_month")
+    @classmethod
+    def _something_to_spend(cls, value: Decimal | None) -> Decimal | None:
+        if value is not None and value <= 0:
+            raise ValueError(
+                "a budget of nothing lets nothing be sent; give an amount above 0, or leave it out for no limit"
+            )
+        return value
 
 
 class TrendsSpec(_Declared):
@@ -170,6 +184,38 @@ class TrendsSpec(_Declared):
     )
     min_fall_points: Annotated[Decimal, Field(gt=0, le=50)] = Field(
         Decimal("0.8"), description="The least fall within a window that is a trend, in points."
+    )
+
+
+class PilotSpec(_Declared):
+    """A first batch of the golden rows and a few others, which must pass before the rest is sent."""
+
+    rows: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="Source rows in the pilot, beside the golden ones.",
+    )
+
+
+class SyncSpec(_Declared):
+    """When `lane: auto` sends a load through the synchronous API, at full price, and how."""
+
+    below_rows: int = Field(
+        20,
+        ge=0,
+        strict=True,
+        description="A load of fewer source rows goes through the synchronous API: what a batch saves there is "
+        "less than waiting for one is worth.",
+    )
+    deadline_hours: Annotated[Decimal, Field(gt=0)] | None = Field(
+        None,
+        description="The results are needed so many hours after the load is sent. A batch may take 24, so with a "
+        "shorter deadline the load goes through the synchronous API.",
+    )
+    concurrency: int = Field(
+        8, ge=1, le=64, strict=True, description="Synchronous requests under way at a time."
     )
 
 
@@ -256,6 +302,28 @@ class WorkloadSpec(_Declared):
         TrendsSpec(), description="When a slow change of a rate is reported."
     )
     limits: LimitsSpec = Field(LimitsSpec(), description="How rows are cut into batches.")
+    lane: Literal["batch", "sync", "auto"] = Field(
+        "batch",
+        description="How requests reach the API: batch, at half price within 24 h; sync, one by one at full "
+        "price; auto decides by `sync`.",
+    )
+    sync: SyncSpec = Field(SyncSpec(), description="The synchronous lane.")
+    pilot: PilotSpec | Literal[False] | None = Field(
+        None,
+        description="The pilot batch. By default loads of more than 10,000 rows have one of 200 rows; `false` "
+        "turns it off.",
+    )
+    dedupe: bool = Field(
+        True,
+        strict=True,
+        description="Whether rows of a load with the same rendered prompt are sent once and share the answer.",
+    )
+    reuse: bool = Field(
+        False,
+        strict=True,
+        description="Whether a row whose prompt, contract and tiers are unchanged since it was promoted keeps that "
+        "answer, and is not sent.",
+    )
     partitions: PartitionsSpec = Field(
         PartitionsSpec(), description="The days a load can be made for."
     )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.errors import ConfigurationError
@@ -13,7 +14,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.workload.checks import UserChecks, load_checks
 from batch_pipeline.workload.contract import Contract
 from batch_pipeline.workload.prompt import Prompt
-from batch_pipeline.workload.spec import WorkloadSpec
+from batch_pipeline.workload.spec import TierSpec, WorkloadSpec
 
 _PARTITION = re.compile(r"\{\{\s*partition\s*\}\}")
 
@@ -59,7 +60,7 @@ class Workload:
             "system": self.prompt.system,
             "user": self.prompt.user,
             "contract": self.contract.fingerprint(),
-            "tiers": [tier.model_dump(mode="json") for tier in self.spec.tiers],
+            "tiers": [_answering(tier) for tier in self.spec.tiers],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -87,6 +88,11 @@ class Workload:
 
     def _today(self) -> date:
         return datetime.now(self.spec.partitions.zone).date()
+
+
+def _answering(tier: TierSpec) -> dict[str, Any]:
+    """What of a tier decides its answers: where the model runs does not."""
+    return tier.model_dump(mode="json", exclude={"inference_geo"})
 
 
 def _check_tiers(spec: WorkloadSpec) -> None:

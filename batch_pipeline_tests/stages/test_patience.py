@@ -15,11 +15,12 @@ from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import ChunkState
 from batch_pipeline.simulator import Simulator
+from batch_pipeline.stages.chunks import SendSummary
 from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action
 from batch_pipeline.stages.source import read_source
-from batch_pipeline.stages.submit import SendSummary, send_pending
+from batch_pipeline.stages.submit import send_pending
 from batch_pipeline_tests.night import Night, account_of, rows
 from batch_pipeline_tests.stages.watching import (
     Final,

@@ -334,15 +334,16 @@ def test_what_a_duplicate_cost_is_counted(paid_for_twice: tuple[Simulator, Night
 def test_a_list_without_batches_that_we_know_of_is_waited_for_longer(
     slow: Callable[..., Simulator], night: MakeNight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.2")
-    simulator = slow({**LOST, "nth": 2}, {**LAG, "seconds": 1.2})
+    monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.6")
+    simulator = slow({**LOST, "nth": 2}, {**LAG, "seconds": 2})
     n = night(count=6, golden=0, limits={"max_requests": 3})
     n.submit()
     look(n)
-    time.sleep(0.4)
+    time.sleep(0.8)
     # Past the grace period; but the first batch, whose id is known, is not in the list either.
     assert "longer since the API's list lags" in look(n).said[0]
     assert chunk_states(n)[ChunkState.INTENT] == 1
+    # The list comes to the first batch before it comes to the second.
     while look(n).unresolved:
         time.sleep(0.05)
     assert {b.batch_id for b in batches(n)} == set(ids(simulator))

@@ -43,7 +43,7 @@ def test_the_smallest_declaration_has_sensible_defaults() -> None:
 
     assert (spec.limits.max_requests, spec.limits.max_bytes) == (100_000, 200_000_000)
     assert (spec.limits.attempts, spec.partitions.timezone, spec.schedule) == (3, "UTC", None)
-    assert spec.prompt.cache == "none"
+    assert spec.prompt.cache == "auto"
 
 
 def test_shares_are_exact_as_they_were_written() -> None:
@@ -66,7 +66,7 @@ def test_shares_are_exact_as_they_were_written() -> None:
         ({"source": {"key": "", "path": "a.csv"}}, "source.key"),
         ({"source": {"key": "_Tier", "path": "a.csv"}}, "'_Tier' is a name that the promoted table needs"),
         ({"source": {"key": "Label", "path": "a.csv"}}, "a field 'label', which is the source's key too"),
-        ({"prompt": {"user": "{{ text }}", "cache": "5m"}}, "`cache` goes with `system`"),
+        ({"gates": {"max_cost_usd": 0}}, "a budget of nothing lets nothing be sent"),
         ({"prompt": {"user": ""}}, "prompt.user"),
         ({"output": {}}, "output"),
         ({"tiers": []}, "tiers"),

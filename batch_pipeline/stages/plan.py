@@ -1,0 +1,108 @@
+"""How a load is to be sent, and what that should cost: decided once, before its first chunk, and kept.
+
+Every chunk of a load follows the same plan, so that their shared beginning is the same to the byte.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from batch_pipeline.ledger.records import Lane
+from batch_pipeline.rows import LoadFolder, replacing
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% confidence interval; `low` equals `high` where it is known exactly."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def exactly(cls, value: float) -> "Interval":
+        return cls(value, value, value)
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """What is expected of one tier's requests. Tokens are a request's, money is US dollars.
+
+    prefix_tokens: what all requests begin with. input_tokens: the rest. cache: none, 5m or 1h, and why.
+    hit_share: of the requests, those that find the prefix in the cache. row_usd: what a request should cost,
+    and row_bound_usd what it costs at most: few hits, long inputs, long answers.
+    """
+
+    model: str
+    prefix_tokens: int
+    input_tokens: Interval
+    output_tokens: Interval
+    cache: str
+    cache_why: str
+    hit_share: float
+    row_usd: float
+    row_bound_usd: float
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """The plan of a load.
+
+    counted_by: count_tokens or guess. output_from: history, pilot or guess. head_parts: how many of the user
+    template's leading parts are the same in all rows. escalation: share of rows that climb a tier.
+    """
+
+    made_at: datetime
+    lane: Lane
+    lane_why: str
+    counted_by: str
+    output_from: str
+    sampled_rows: int
+    head_parts: int
+    escalation: Interval
+    tiers: tuple[TierPlan, ...]
+    typical_usd: float
+    bound_usd: float
+
+    def bound(self, tier: int, requests: int) -> float:
+        """The most that so many requests of a tier should cost, in US dollars."""
+        return self.tiers[tier].row_bound_usd * requests
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "made_at": self.made_at.isoformat(), "lane": self.lane.value}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "LoadPlan":
+        tiers = tuple(
+            TierPlan(
+                **{
+                    **tier,
+                    "input_tokens": Interval(**tier["input_tokens"]),
+                    "output_tokens": Interval(**tier["output_tokens"]),
+                }
+            )
+            for tier in kept["tiers"]
+        )
+        return cls(
+            **{
+                **kept,
+                "made_at": datetime.fromisoformat(kept["made_at"]),
+                "lane": Lane(kept["lane"]),
+                "escalation": Interval(**kept["escalation"]),
+                "tiers": tiers,
+            }
+        )
+
+
+def kept_plan(folder: LoadFolder) -> LoadPlan | None:
+    """The plan that a load follows, or None before it has one."""
+    if not folder.plan.is_file():
+        return None
+    return LoadPlan.from_json(orjson.loads(folder.plan.read_bytes()))
+
+
+def keep_plan(folder: LoadFolder, plan: LoadPlan) -> None:
+    with replacing(folder.plan) as temporary:
+        temporary.write_bytes(orjson.dumps(plan.to_json()))
