@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
@@ -22,6 +24,7 @@ _BLOCK_LINES, _BLOCK_BYTES = 5_000, 1 << 24
 
 # pyarrow ships no types.
 arrow: Any = pa
+compute: Any = pc
 parquet: Any = pq
 
 _SCHEMA = arrow.schema(
@@ -45,10 +48,13 @@ _SCHEMA = arrow.schema(
         ("output_tokens", arrow.int64()),
         ("service_tier", arrow.string()),
         ("inference_geo", arrow.string()),
+        ("shared", arrow.bool_()),
     ]
 )
 _SENDING = ("row", "tier", "attempt", "sending")
-_ANSWERED = [name for name in _SCHEMA.names if name not in ("chunk_id", *_SENDING)]
+_CARRIER = "of"
+_ANSWERED = [name for name in _SCHEMA.names if name not in ("chunk_id", "shared", *_SENDING)]
+_TOKENS = [name for name in _SCHEMA.names if name.endswith("_tokens")]
 _NOTHING = (None, None, None, None, None, None, 0, 0, 0, 0, 0, None, None)
 
 
@@ -90,7 +96,7 @@ class Defects:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a results file holds: rows sent by what became of them, and what does not add up."""
+    """What a results file holds: requests by what became of them, and what does not add up."""
 
     results: dict[str, int]
     defects: Defects
@@ -102,11 +108,12 @@ def read_results(
     """Parses a results file into the Parquet file `to`, one line per row of `sent`, in no order.
 
     A row without a line gets the result `absent`. A line that is not JSON costs itself only; bytes that
-    are not UTF-8 become U+FFFD; of two lines for a row the first counts.
+    are not UTF-8 become U+FFFD; of two lines for a row the first counts. A row that another one carries
+    gets the same line again, `shared` and without tokens: they are paid once.
 
     Args:
         raw: JSON lines as downloaded.
-        sent: Parquet of row, tier, attempt, sending.
+        sent: Parquet of row, tier, attempt, sending; and `of`, the row that carries it, else null.
         to: the file to write.
         token: the chunk's; every custom_id must be `<token>-<row>`.
         chunk_id: stored with every row.
@@ -154,10 +161,15 @@ def mark_gone(sent: Path, to: Path, *, chunk_id: str) -> Reading:
 
 
 class _Writer:
-    """Writes a line for each row of `sent`, by its position there, each once."""
+    """Writes a line for each request of `sent`, by its position there, each once; its passengers follow it."""
 
     def __init__(self, sent: Path, to: Path, chunk_id: str) -> None:
-        table = parquet.read_table(sent, columns=list(_SENDING))
+        table = parquet.read_table(sent)
+        self._passengers = None
+        if _CARRIER in table.column_names:
+            carried = compute.is_valid(table[_CARRIER])
+            self._passengers = _Passengers(table.filter(carried))
+            table = table.filter(compute.invert(carried))
         self._sent = [array("q", table[name].to_pylist()) for name in _SENDING]
         self._at = {row: at for at, row in enumerate(self._sent[0])}
         self._chunk_id = chunk_id
@@ -202,10 +214,46 @@ class _Writer:
             for name, values in zip(_SENDING, self._sent, strict=True)
         }
         columns["chunk_id"] = [self._chunk_id] * len(self._lines)
+        columns["shared"] = [False] * len(self._lines)
         columns |= zip(_ANSWERED, zip(*self._lines, strict=True), strict=True)
         arrays = [arrow.array(columns[each.name], each.type) for each in _SCHEMA]
-        self._file.write_table(arrow.Table.from_arrays(arrays, schema=_SCHEMA))
+        block = arrow.Table.from_arrays(arrays, schema=_SCHEMA)
+        self._file.write_table(block)
+        if self._passengers is not None:
+            for copies in self._passengers.lines(block):
+                self._file.write_table(copies)
         self._positions, self._lines, self._bytes = [], [], 0
+
+
+class _Passengers:
+    """The rows of a chunk that another row of it carries. A million of them are four arrays."""
+
+    def __init__(self, rows: Any) -> None:
+        rows = rows.sort_by([(_CARRIER, "ascending"), ("row", "ascending")])
+        self._rows = rows.select(list(_SENDING)).combine_chunks()
+        self._of = rows[_CARRIER].to_numpy()
+
+    def lines(self, block: Any) -> Iterator[Any]:
+        """The lines of `block` once more for each passenger of their rows, a bounded number at a time."""
+        of = block["row"].to_numpy()
+        first = np.searchsorted(self._of, of, "left")
+        many = np.searchsorted(self._of, of, "right") - first
+        if not many.any():
+            return
+        lines = np.repeat(np.arange(len(of)), many)
+        # Each carrier's passengers lie side by side: its first one's place, and on from there.
+        places = np.arange(len(lines)) + np.repeat(first - (np.cumsum(many) - many), many)
+        longest = compute.max(compute.binary_length(block["answer"])).as_py() or 0
+        step = max(1, min(_BLOCK_LINES, _BLOCK_BYTES // (1 + longest)))
+        for start in range(0, len(lines), step):
+            copies = block.take(lines[start : start + step])
+            rows = self._rows.take(places[start : start + step])
+            nothing = arrow.repeat(arrow.scalar(0, arrow.int64()), len(copies))
+            replaced = {name: rows[name] for name in _SENDING}
+            replaced |= dict.fromkeys(_TOKENS, nothing)
+            replaced["shared"] = arrow.repeat(arrow.scalar(True), len(copies))
+            columns = [replaced.get(name, copies[name]) for name in _SCHEMA.names]
+            yield arrow.table(columns, names=_SCHEMA.names).cast(_SCHEMA)
 
 
 def _lines(raw: Path) -> Iterator[bytes | None]:

@@ -17,8 +17,11 @@ ENVELOPE_BYTES = len(_HEAD) + len(_TAIL)
 _SLOT = "\x00slot\x00"
 
 
+_SYSTEM_SLOT = "\x00system\x00"
+
+
 class RequestTemplate:
-    """All of a tier's requests but for their custom_id and user message."""
+    """All of a tier's requests but for their custom_id, their user message and, where it varies, the system text."""
 
     def __init__(
         self,
@@ -31,8 +34,12 @@ class RequestTemplate:
         effort: str | None = None,
         thinking: dict[str, Any] | None = None,
         inference_geo: str | None = None,
+        varying_system: bool = False,
     ) -> None:
-        """`cache` is none, 5m or 1h; `answer_schema` obeys the API's schema language."""
+        """`cache` is none, 5m or 1h; `answer_schema` obeys the API's schema language.
+
+        Where the system text varies it is given with each request, and `system` is left out.
+        """
         output_config: dict[str, Any] = {"format": {"type": "json_schema", "schema": answer_schema}}
         if effort is not None:
             output_config["effort"] = effort
@@ -42,27 +49,54 @@ class RequestTemplate:
         params["output_config"] = output_config
         if inference_geo is not None:
             params["inference_geo"] = inference_geo
-        if system is not None:
-            block: dict[str, Any] = {"type": "text", "text": system}
-            if cache != "none":
-                block["cache_control"] = {"type": "ephemeral", "ttl": cache}
-            params["system"] = [block]
+        control = None if cache == "none" else {"type": "ephemeral", "ttl": cache}
+        if system is not None or varying_system:
+            params["system"] = [_text_block(_SYSTEM_SLOT if varying_system else system, control)]
         params["messages"] = [{"role": "user", "content": _SLOT}]
         before, after = orjson.dumps(params).split(orjson.dumps(_SLOT))
+        self._system: tuple[bytes, bytes] | None = None
         self._before = b'","params":' + before
+        if varying_system:
+            start, end = self._before.split(orjson.dumps(_SYSTEM_SLOT))
+            self._system = (start, end)
         self._after = after + b"}"
+        self._control = control
+        self._head: tuple[str, bytes] = ("", b"")
 
-    def request(self, custom_id: str, user: str) -> bytes:
-        """One element of the body's `requests`."""
-        return b"".join(
-            (
-                b'{"custom_id":"',
-                custom_id.encode(),
-                self._before,
-                orjson.dumps(user),
-                self._after,
+    def request(
+        self, custom_id: str, user: str, *, head: str = "", system: str | None = None
+    ) -> bytes:
+        """One element of the body's `requests`.
+
+        Args:
+            custom_id: of the row.
+            user: the user message, or what follows its `head`.
+            head: what it begins with in all rows; asked to be cached, so it is a block of its own.
+            system: the system text, where it varies.
+        """
+        before = self._before
+        if self._system is not None:
+            before = self._system[0] + orjson.dumps(system or "") + self._system[1]
+        # The API refuses blocks without text.
+        if head.strip() and user.strip():
+            content = (
+                b"[" + self._encoded_head(head) + b"," + orjson.dumps(_text_block(user)) + b"]"
             )
-        )
+        else:
+            content = orjson.dumps(head + user)
+        return b"".join((b'{"custom_id":"', custom_id.encode(), before, content, self._after))
+
+    def _encoded_head(self, head: str) -> bytes:
+        if self._head[0] != head:
+            self._head = (head, orjson.dumps(_text_block(head, self._control)))
+        return self._head[1]
+
+
+def _text_block(text: str | None, control: dict[str, str] | None = None) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "text", "text": text}
+    if control is not None:
+        block["cache_control"] = control
+    return block
 
 
 class BodyFile:

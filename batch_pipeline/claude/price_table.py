@@ -99,10 +99,11 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PriceTable:
-    """Models by name, without date."""
+    """Models by name, without date. `checked` is the day the shipped prices were last looked up."""
 
     models: Mapping[str, ModelFacts]
     batch_multiplier: Decimal
+    checked: date | None = None
 
     def known_models(self) -> tuple[str, ...]:
         return tuple(self.models)
@@ -118,7 +119,13 @@ class PriceTable:
         return found
 
     def price_for(
-        self, model: str, on: date, *, batch: bool, prompt_tokens: int | None = None
+        self,
+        model: str,
+        on: date,
+        *,
+        batch: bool,
+        prompt_tokens: int | None = None,
+        us: bool = False,
     ) -> Price:
         """The price of one request.
 
@@ -128,6 +135,7 @@ class PriceTable:
             batch: at the Batches API's half price.
             prompt_tokens: input, cache reads and cache writes together, for models whose rates depend
                 on them; None takes the lower rates.
+            us: with inference_geo "us".
 
         Raises:
             ConfigurationError: the model is not in the table.
@@ -138,6 +146,7 @@ class PriceTable:
         if dated.above is not None and dated.threshold is not None:
             rates = dated.above if (prompt_tokens or 0) > dated.threshold else rates
         factor = self.batch_multiplier if batch else Decimal(1)
+        factor *= facts.us_multiplier if us else Decimal(1)
         return Price(model=facts.model, **asdict(rates.times(factor)))
 
 
@@ -160,14 +169,16 @@ def read_table(path: Path, base: PriceTable | None) -> PriceTable:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigurationError(f"The prices in {path} cannot be read: {reason}.") from error
-    top = _Node(f"{path}", content, {"models", "batch_multiplier"})
+    # Only the shipped table is checked as a whole, on a day.
+    known = {"models", "batch_multiplier"} | (set() if base else {"checked"})
+    top = _Node(f"{path}", content, known)
     models = dict(base.models) if base else {}
     for name, facts in top.mapping("models").items():
         if not isinstance(name, str) or _DATED.search(name):
             raise top.error(f"models.{name}", "must be a model's id without its date")
         models[name] = _facts(name, _Node(f"{path}: models.{name}", facts, _FACTS))
     batch = top.number("batch_multiplier", base.batch_multiplier if base else Decimal("0.5"))
-    return PriceTable(models, batch)
+    return PriceTable(models, batch, base.checked if base else top.day("checked"))
 
 
 _FACTS = {field.name for field in fields(ModelFacts)} - {"model"}

@@ -14,11 +14,14 @@ from batch_pipeline.state_folder import private
 COMMANDS = {
     "run": ("run", "Drive one load until it is promoted or held."),
     "scorecard": ("show", "The measures of a load."),
+    "estimate": ("estimate", "What a load costs, before anything is sent."),
+    "prices": ("prices", "The prices in force, and how old they are."),
     "export": ("export", "Write the promoted rows of a load to a file."),
     "dispositions": ("export", "Write what became of every source row to a file."),
     "review": ("review", "Rows that no model could answer: out to people, and back in."),
     "cancel": ("cancel", "Stop spending on a load, and close it with what came."),
     "promote": ("promote", "Promote a load that the gate holds, with a reason."),
+    "bakeoff": ("bakeoff", "The golden set over several models: the cheapest that is good enough."),
     "baseline": ("baseline", "Record or show the golden outcome that loads are held against."),
     "alerts": ("alerts", "What is wrong now, and who was told."),
     "purge": ("purge", "Remove the rows of old loads and keep their measures."),
@@ -29,7 +32,7 @@ COMMANDS = {
 }
 
 # Those that end with their exit code when they are asked to stop, from the first moment on.
-_STOPPABLE = ("run", "cancel", "demo")
+_STOPPABLE = ("run", "cancel", "bakeoff", "demo")
 
 EXIT_WRONG_USE = 2
 EXIT_HELD = 3

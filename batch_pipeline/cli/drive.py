@@ -198,7 +198,10 @@ class _Drive:
         if action is Action.HELD:
             return _held(self._context)
         if action is Action.STOPPED:
-            stopped = f"{self._context}: {self._context.record().stopped} The rest of the load waits; call "
+            record = self._context.record()
+            if record.held_by is not None:
+                return _outcome(self._context, EXIT_HELD, f"{self._context}: {record.stopped}")
+            stopped = f"{self._context}: {record.stopped} The rest of the load waits; call "
             return _outcome(self._context, EXIT_UNFINISHED, f"{stopped}again when that is mended.")
         return None
 

@@ -11,6 +11,7 @@ from batch_pipeline.dag.build import build_definitions
 from batch_pipeline.dag.instance import PROCESS_TAG, process_tag
 from batch_pipeline.dag.naming import asset_key, job_name, load_tags
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.stages import stopping
 from batch_pipeline.stages.context import LoadContext
 
 _HEARS_SIGNALS_WITHIN = 0.2  # seconds
@@ -76,11 +77,13 @@ def _to_its_end(job: Callable[[], dg.ExecuteInProcessResult]) -> dg.ExecuteInPro
         while not ended.wait(_HEARS_SIGNALS_WITHIN):
             pass
 
+    stopping.asked.clear()
     threading.Thread(target=work, daemon=True).start()
     try:
         wait()
     except KeyboardInterrupt:
         click.echo("stopping after the step under way; once more stops at once", err=True)
+        stopping.asked.set()
         wait()
         raise
     if errors:

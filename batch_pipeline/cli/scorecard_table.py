@@ -1,11 +1,14 @@
 """The scorecard as a terminal table."""
 
+from decimal import Decimal
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from batch_pipeline.errors import printable
 from batch_pipeline.measure.rates import Rate
+from batch_pipeline.measure.savings import Savings
 from batch_pipeline.stages.scorecard import Scorecard
 
 
@@ -40,6 +43,8 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
             else ""
         ),
     )
+    if card.savings is not None:
+        _add_savings(table, card.savings)
     table.add_row(
         "escalation rate",
         _percent(card.rates.get("escalation_rate"), 2),
@@ -78,6 +83,36 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         colour = "green" if card.gate.promote else "red"
         word = "PROMOTE" if card.gate.promote else "HOLD"
         console.print(Text.assemble("Gate: ", (word, colour), ". ", printable(card.gate.sentence)))
+
+
+def _add_savings(table: Table, savings: Savings) -> None:
+    """What it would have cost, and what was saved."""
+    whole = savings.synchronous_usd
+    table.add_row(
+        "would have cost",
+        f"${whole:.4f}",
+        "one by one, without a cache: "
+        + ", ".join(
+            f"${usd:.4f} {part.replace('_', ' ')}" for part, usd in savings.parts.items() if usd
+        )
+        + " was spent",
+    )
+    saved = whole - savings.spent_usd
+    asked_once = (
+        f"; {savings.asked_once_rows:,} rows asked once, about ${savings.asked_once_usd:.4f}"
+        if savings.asked_once_rows
+        else ""
+    )
+    table.add_row(
+        "saved",
+        f"{saved / whole:.1%}" if whole else "–",
+        f"{_dollars(savings.saved_batch_usd)} by batching, {_dollars(savings.saved_cache_usd)} by caching"
+        f"{asked_once}",
+    )
+
+
+def _dollars(usd: Decimal) -> str:
+    return f"{'−' if usd < 0 else ''}${abs(usd):.4f}"
 
 
 def _percent(rate: Rate | None, digits: int) -> str:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from batch_pipeline.dag.alert_sensor import build_alert_sensor
 from batch_pipeline.dag.asset_face import AssetFace
+from batch_pipeline.dag.bakeoff_job import build_bakeoff_job
 from batch_pipeline.dag.cancel_job import build_cancel_job
 from batch_pipeline.dag.checks import build_checks
 from batch_pipeline.dag.collect_assets import collect_assets
@@ -61,11 +62,12 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         checks = [*build_checks(workload, partitions), build_sending_check(workload, partitions)]
     watch = build_watch_job(workload, partitions, EXECUTOR)
     cancel = build_cancel_job(workload, partitions, EXECUTOR)
+    bakeoff = build_bakeoff_job(workload, EXECUTOR)
     face = AssetFace(workload, partitions)
     return dg.Definitions(
         assets=[*submit_assets(face), *collect_assets(face), *publish_assets(face)],
         asset_checks=checks,
-        jobs=[*jobs, watch, cancel],
+        jobs=[*jobs, watch, cancel, bakeoff],
         sensors=[build_sensor(workload, [*jobs, watch]), build_alert_sensor(workload.name)],
         schedules=[_schedule(workload)] if spec.schedule else [],
     )

@@ -31,6 +31,7 @@ class CheckKind:
 
 
 _KINDS = {
+    "cost_estimate": CheckKind(LEADING, PAGE),
     "sending": CheckKind(LEADING, PAGE),
     "results_complete": CheckKind(LEADING, PAGE),
     "output_contract": CheckKind(LEADING, LOG),
@@ -47,10 +48,11 @@ _KINDS = {
     "label_mix": CheckKind(LAGGING, LOG),
     "cost_per_good_row": CheckKind(LAGGING, LOG),
     "cache_hits": CheckKind(LAGGING, LOG),
+    "cache_pays": CheckKind(LAGGING, LOG),
 }
 
 # The ledger says these better, and at every moment: the gate's decision and the findings of the sending.
-LEDGER_CHECKS = frozenset({"sending", "coverage", "golden_gate"})
+LEDGER_CHECKS = frozenset({"cost_estimate", "sending", "coverage", "golden_gate"})
 
 
 def kind_of(check: str) -> CheckKind:

@@ -117,6 +117,8 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 BatchesApi,
                 lambda s: context.log.info("%d batches, %d requests sent", s.batches, s.requests),
             )
+        if done.sent.pilot is not None:
+            context.log.info("%s", done.sent.pilot)
         if done.sent.waits_for is not None:
             context.log.warning("Not all was sent: %s", done.sent.waits_for)
         yield dg.MaterializeResult(
@@ -128,7 +130,11 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                     climbing_rows=done.climbing,
                     **done.dispositions,
                 ),
-                **said(waits_for=done.sent.waits_for, resolved="; ".join(done.sent.resolved)),
+                **said(
+                    waits_for=done.sent.waits_for,
+                    resolved="; ".join(done.sent.resolved),
+                    pilot=done.sent.pilot,
+                ),
             }
         )
 

@@ -29,7 +29,7 @@ def asset_key(workload: str, step: str) -> dg.AssetKey:
 
 
 def job_name(workload: str, kind: str) -> str:
-    """`kind` is submit, collect, publish, cancel or watch."""
+    """`kind` is submit, collect, publish, cancel, watch or bakeoff."""
     return f"{workload}__{kind}"
 
 

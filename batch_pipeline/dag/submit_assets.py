@@ -4,10 +4,15 @@ import dagster as dg
 
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.asset_face import AssetFace, Results
+from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import columns, numbers, said, schema
+from batch_pipeline.dag.naming import asset_key
+from batch_pipeline.stages.foresee import Foreseen, foresee
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending
+
+COST_ESTIMATE = "cost_estimate"
 
 
 class SourceConfig(dg.Config):
@@ -19,16 +24,27 @@ class SourceConfig(dg.Config):
 def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
     """What the submit job materialises."""
 
+    name = face.workload.name
+
     @dg.asset(
         **face.of("source_rows", [], {"duckdb", "parquet"}),
+        check_specs=[
+            dg.AssetCheckSpec(
+                COST_ESTIMATE,
+                asset=asset_key(name, "source_rows"),
+                partitions_def=face.partitions,
+                description="What the load could cost at most is within its budget, and what its requests begin with "
+                "is the same in all rows if it is to be cached.",
+            )
+        ],
         description="The load's rows as they were read, golden rows woven in. Read once and kept: a load "
         "whose sending began sees the same rows for ever, unless it is launched with `resend`.",
     )
     def source_rows(context: dg.AssetExecutionContext, config: SourceConfig) -> Results:
         with stage_errors():
-            read = read_source(
-                face.load_of(context), resend=config.resend, requested_by=context.run.run_id
-            )
+            load = face.load_of(context)
+            read = read_source(load, resend=config.resend, requested_by=context.run.run_id)
+            foreseen = foresee(load, BatchesApi)
         yield dg.MaterializeResult(
             metadata={
                 **numbers(
@@ -41,6 +57,7 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 **columns(read.columns),
             }
         )
+        yield _cost_estimate(foreseen, name)
 
     @dg.asset(
         **face.of(
@@ -87,3 +104,26 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         )
 
     return [source_rows, batch_submission]
+
+
+def _cost_estimate(foreseen: Foreseen, workload: str) -> dg.AssetCheckResult:
+    plan = foreseen.plan
+    return dg.AssetCheckResult(
+        asset_key=asset_key(workload, "source_rows"),
+        check_name=COST_ESTIMATE,
+        passed=foreseen.passed,
+        severity=kind_of(COST_ESTIMATE).dagster_severity,
+        description=foreseen.sentence,
+        metadata={
+            **kind_of(COST_ESTIMATE).metadata,
+            **(
+                numbers(
+                    estimate_usd=plan.typical_usd,
+                    estimate_bound_usd=plan.bound_usd,
+                    prefix_tokens=plan.tiers[0].prefix_tokens,
+                )
+                if plan
+                else {}
+            ),
+        },
+    )

@@ -14,6 +14,7 @@ from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.metadata import numbers, said
 from batch_pipeline.dag.naming import asset_key
 from batch_pipeline.stages.broken_slices import BrokenSlice, broken
+from batch_pipeline.stages.cache_pays import cache_pays
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.noticed import noticed
 from batch_pipeline.stages.trends import WATCHED, Level, TrendFinding, trends_of
@@ -25,6 +26,7 @@ _LAGGING = {
     "label_mix": "The mix of answers is no further from the last 28 nights than those are from each other.",
     "cost_per_good_row": "A good row costs what it usually does.",
     "cache_hits": "As much of the input comes from the cache as usually does.",
+    "cache_pays": "Caching saved more than its writes cost, and a prefix that should be found was.",
 }
 
 
@@ -76,7 +78,7 @@ def night_results(context: LoadContext) -> Iterator[dg.AssetCheckResult]:
     for finding in trends_of(history, spec):
         yield _trend(asset, finding, page=page)
     yield _slices(asset, broken(state, spec.name, load), page=page, declared=bool(spec.slices))
-    for one in noticed(state, spec, load):
+    for one in (*noticed(state, spec, load), cache_pays(context)):
         yield _result(asset, one.name, passed=not one.unusual, sentence=one.sentence)
 
 

@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.errors import PipelineError
@@ -151,16 +159,63 @@ class Sendings(Transactions):
             select(func.coalesce(func.sum(chunks.c.requests), 0).label("requests"))
             .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
             .where(
+                # What is sent one by one takes no room among the batches.
+                chunks.c.lane == Lane.BATCH.value,
                 or_(
                     chunks.c.state == ChunkState.INTENT.value,
                     batches.c.collected_at.is_(None)
                     & (batches.c.status != "ended")
                     & (batches.c.results_gone == 0),
-                )
+                ),
             )
         )
         row = self._first(query)
         return int(row["requests"]) if row else 0
+
+    def unpriced(self, workload: str) -> list[tuple[Chunk, Batch]]:
+        """Batches of any load of the workload that were read back, and whose cost is not written down."""
+        query = (
+            select(chunks, batches)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
+            .where(
+                chunks.c.workload == workload,
+                batches.c.collected_at.is_not(None),
+                batches.c.results_gone == 0,
+                batches.c.cost_usd.is_(None),
+            )
+            .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+        )
+        return [
+            (_chunk(_of_table("chunks", row)), _batch(_of_table("batches", row)))
+            for row in self._all(query)
+        ]
+
+    def committed_usd(
+        self, workload: str, *, load: str | None = None, since: datetime | None = None
+    ) -> float:
+        """What the workload's chunks cost, or should cost at most where that is not known yet, in US dollars.
+
+        Args:
+            workload: its name.
+            load: of this load alone, in all its generations.
+            since: of chunks that were sent since.
+        """
+        accepted = (ChunkState.INTENT, ChunkState.SUBMITTED, ChunkState.DUPLICATE)
+        usd = func.coalesce(batches.c.cost_usd, chunks.c.bound_usd, 0.0)
+        query = (
+            select(func.coalesce(func.sum(usd), 0.0).label("usd"))
+            .select_from(chunks)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
+            .where(
+                chunks.c.workload == workload, chunks.c.state.in_([one.value for one in accepted])
+            )
+        )
+        if load is not None:
+            query = query.where(chunks.c.load == load)
+        if since is not None:
+            query = query.where(chunks.c.intended_at >= since)
+        row = self._first(query)
+        return float(row["usd"]) if row else 0.0
 
     def update_batch(self, batch_id: str, **changes: Any) -> None:
         """Sets columns of one batch: what the API now says of it, or what was made of its results."""
@@ -180,6 +235,11 @@ def _foreign(batch_id: str) -> Any:
         .values(batch_id=batch_id, recorded_at=now())
         .on_conflict_do_nothing()
     )
+
+
+def _of_table(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of one table, of a row that joins two."""
+    return {key[len(name) + 1 :]: value for key, value in row.items() if key.startswith(f"{name}_")}
 
 
 def _chunk(row: dict[str, Any]) -> Chunk:

@@ -193,7 +193,8 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
         """Settling clears what was decided of an earlier state of the rows."""
         values: dict[str, Any] = {"phase": phase.value}
         if phase is Phase.SETTLED:
-            values |= {"settled_at": now(), "not_before": None, "waits_for": None, "stopped": None}
+            values |= {"settled_at": now(), "not_before": None, "waits_for": None}
+            values |= {"stopped": None, "held_by": None}
         else:
             values |= {
                 "settled_at": None,

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from batch_pipeline.measure.golden import GoldenScore
-from batch_pipeline.measure.paired import Verdict
+from batch_pipeline.measure.paired import Verdict, paired_verdict
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.workload.spec import GatesSpec
 
@@ -91,6 +91,27 @@ def _coverage(coverage: Rate) -> _Finding:
         return _Finding("pass", f"all {coverage.denominator:,} source rows have a disposition")
     said = f"coverage is {coverage.numerator:,} of {coverage.denominator:,} source rows, a leak"
     return _Finding("leak", said)
+
+
+def refused_golden(golden: GoldenScore, gates: GatesSpec) -> str | None:
+    """Why the golden rows alone would hold the load; None where they would not.
+
+    That a new baseline is needed is no reason yet: a person can record one only when the load is done. Then
+    the drop on the same rows decides.
+    """
+    apart = golden.recorded is not None and golden.recorded.apart is not None
+    if not apart:
+        found = _golden(golden, gates)
+        return found.sentence if found.kind == "hold" else None
+    if golden.paired is None:
+        return None
+    verdict = paired_verdict(golden.paired, gates.golden_drop_points)
+    if verdict is Verdict.PASS:
+        return None
+    return (
+        f"golden score {golden.correct} of {golden.n} ({_percent(golden.score)}), {_compared(golden)}: "
+        f"{verdict.value}"
+    )
 
 
 def _golden(golden: GoldenScore | None, gates: GatesSpec) -> _Finding:

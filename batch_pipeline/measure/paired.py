@@ -72,18 +72,21 @@ def score_verdict(correct: int, n: int, baseline: Fraction, points: Decimal) -> 
 
 
 @lru_cache(maxsize=64)
-def smallest_visible_drop(n: int, flips: float, points: Decimal) -> float | None:
+def smallest_visible_drop(
+    n: int, flips: float, points: Decimal, *, alpha: float = ALPHA
+) -> float | None:
     """The smallest true drop, as a share, that `paired_verdict` holds at 80% power.
 
     Args:
         n: golden rows.
         flips: share of rows that flip each way when nothing has changed; 1% where less was seen.
-        points: the gate's line.
+        points: the gate's line; at 100 there is none.
+        alpha: the level of the test, one-sided.
 
     Returns None where not even half of all rows would be noticed.
     """
     share = max(flips, LEAST_FLIPS)
-    return _smallest(n, lambda drop: _power(n, share, drop, points))
+    return _smallest(n, lambda drop: _power(n, share, drop, points, alpha))
 
 
 @lru_cache(maxsize=64)
@@ -105,7 +108,7 @@ def _smallest(n: int, power: Callable[[float], float]) -> float | None:
     return None if found == len(drops) else drops[found] / 10_000
 
 
-def _power(n: int, flips: float, drop: float, points: Decimal) -> float:
+def _power(n: int, flips: float, drop: float, points: Decimal, alpha: float) -> float:
     """The chance that a true drop is held, over all numbers of rows that flip."""
     import numpy as np
     from scipy.special import bdtr, bdtrc, bdtrik
@@ -113,8 +116,8 @@ def _power(n: int, flips: float, drop: float, points: Decimal) -> float:
     some = np.arange(1, n + 1)
     # The fewest lost rows, for each number of flips, that the line or the test holds: both only grow.
     line = np.ceil((float(points) * n / 100 + some) / 2 - 1e-9)
-    about = np.maximum(np.ceil(bdtrik(1 - ALPHA, some, 0.5)) - 1, 0)
-    real = about + sum(_mid_p(about + i, some) >= ALPHA for i in range(3))
+    about = np.maximum(np.ceil(bdtrik(1 - alpha, some, 0.5)) - 1, 0)
+    real = about + sum(_mid_p(about + i, some) >= alpha for i in range(3))
     fewest = np.minimum(line, real)
     among = (flips + drop) / (2 * flips + drop)
     held = np.where(fewest > some, 0.0, bdtrc(np.minimum(fewest - 1, some), some, among))

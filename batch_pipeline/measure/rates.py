@@ -37,8 +37,21 @@ def disposition_reasons(connection: duckdb.DuckDBPyConnection) -> list[tuple[str
     ).fetchall()
 
 
+def unasked(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Source rows that share the answer to another row's request, and those that keep an earlier load's."""
+    shared, reused = connection.execute(
+        "SELECT (SELECT count(DISTINCT s.row) FROM sendings AS s JOIN rows USING (row) "
+        "WHERE s.shared AND NOT s.golden AND s.result <> 'reused' AND s.chunk_id = rows.chunk_id), "
+        "(SELECT count(*) FROM rows WHERE reused)"
+    ).fetchall()[0]
+    return int(shared), int(reused)
+
+
 def rates(connection: duckdb.DuckDBPyConnection, source_rows: int) -> dict[str, Rate]:
     """Every rate over production rows, by its name in the metrics table.
+
+    Rates of results count each request once, however many rows share its answer. Rows that keep an earlier
+    load's answer were asked nothing: they count for coverage only.
 
     Args:
         connection: has the tables `rows` and `sendings`.
@@ -59,18 +72,19 @@ def rates(connection: duckdb.DuckDBPyConnection, source_rows: int) -> dict[str, 
                count(*) FILTER (result = 'errored'),
                count(*) FILTER (result = 'expired'),
                count(*)
-        FROM sendings WHERE NOT golden
+        FROM sendings WHERE NOT golden AND NOT shared
         """
     ).fetchall()[0]
-    escalated, closed, distinct = connection.execute(
-        "SELECT count(*) FILTER (top_tier >= 1 OR disposition = 'human_review'), "
-        "count(*) FILTER (disposition IS NOT NULL), count(DISTINCT key) FROM rows WHERE NOT golden"
+    escalated, closed, distinct, reused = connection.execute(
+        "SELECT count(*) FILTER (NOT reused AND (top_tier >= 1 OR disposition = 'human_review')), "
+        "count(*) FILTER (disposition IS NOT NULL), count(DISTINCT key), count(*) FILTER (reused) "
+        "FROM rows WHERE NOT golden"
     ).fetchall()[0]
     return {
         "coverage": Rate(min(closed, distinct), source_rows),
         "validity": Rate(row[0], row[1]),
         "validity_all_tiers": Rate(row[2], row[3]),
-        "escalation_rate": Rate(escalated, source_rows),
+        "escalation_rate": Rate(escalated, source_rows - reused),
         "truncation_rate": Rate(row[4], row[1]),
         "refusal_rate": Rate(row[5], row[1]),
         "errored_rate": Rate(row[7], row[9]),

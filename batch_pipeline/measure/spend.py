@@ -41,20 +41,26 @@ class Spend:
 
 
 def measure_spend(
-    connection: duckdb.DuckDBPyConnection, paid: str, prices: PriceTable, on: date
+    connection: duckdb.DuckDBPyConnection,
+    paid: str,
+    prices: PriceTable,
+    on: date,
+    *,
+    batch: bool = True,
 ) -> Spend:
-    """Prices every result of `paid` from its own usage, at batch prices.
+    """Prices every result of `paid` from its own usage.
 
     Args:
         connection: where temporary tables are made.
         paid: SQL of a relation of result lines: tier, and the columns that `spend_sql` reads.
         prices: the price table.
-        on: the day the batches were made.
+        on: the day the requests were made.
+        batch: at the price of batches, which is half that of the synchronous API.
 
     Raises ConfigurationError where a model that answered has no price.
     """
     require_prices(connection, paid, prices)
-    register_prices(connection, on, batch=True, prices=prices)
+    register_prices(connection, on, batch=batch, prices=prices)
     # A refusal before any output reports tokens that nobody pays; counted, they would not explain the cost.
     sums = ", ".join(
         f"coalesce(sum({kind}_tokens) FILTER (usd > 0), 0), sum(usd_{kind})" for kind in TOKENS

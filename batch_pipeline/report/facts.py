@@ -3,14 +3,17 @@
 The warehouse itself is never opened: whoever has it open must not keep a page from being written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 from batch_pipeline.ledger import Batch, Chunk, Load
 from batch_pipeline.ledger.alerting import Alert
 from batch_pipeline.stages.broken_slices import BrokenSlice, broken
+from batch_pipeline.stages.cache_pays import cache_pays
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.cost_history import CostsExplained, costs_explained
 from batch_pipeline.stages.findings import Finding, findings
 from batch_pipeline.stages.noticed import Noticed, noticed
 from batch_pipeline.stages.review_status import ReviewStatus, review_status
@@ -20,6 +23,7 @@ from batch_pipeline.warehouse.history import (
     NightMeasures,
     SliceNight,
     label_nights,
+    month_savings,
     nights,
     slice_nights,
 )
@@ -47,6 +51,8 @@ class PageFacts:
     trends: dict[str, TrendFinding]  # by measure
     broken: Sequence[BrokenSlice]
     noticed: Sequence[Noticed]
+    month: Sequence[Mapping[str, Any]]  # the savings of the month's loads so far
+    explained: CostsExplained | None
     alerts: Sequence[Alert]  # open ones of the workload
     review: ReviewStatus | None
     previous: str | None  # the load before
@@ -87,7 +93,11 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
         if judged
         else {},
         broken=broken(state, name, card.load) if judged else [],
-        noticed=noticed(state, context.workload.spec, card.load) if judged else [],
+        noticed=[*noticed(state, context.workload.spec, card.load), cache_pays(context)]
+        if judged
+        else [],
+        month=month_savings(state, name, card.load) if judged else [],
+        explained=costs_explained(state, name, card.load) if judged else None,
         alerts=context.ledger.open_alerts([name]),
         review=_review(context, record, card),
         previous=begun[-1] if begun else None,

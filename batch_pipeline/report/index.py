@@ -14,6 +14,7 @@ from batch_pipeline.report.wording import percent, plural, usd
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.workload.spec import NAME
 
 _NIGHTS = 30
 _MEASURES = {
@@ -53,7 +54,9 @@ def write_index(context: LoadContext) -> Path:
     state = context.settings.state
     newest: dict[str, Load] = {}
     for one in context.ledger.generations():
-        newest[one.workload] = one
+        # A bake-off's loads are of no workload that anybody declared; its name could not be.
+        if NAME.fullmatch(one.workload):
+            newest[one.workload] = one
     nights = _nights(state, context.scratch)
     today = datetime.now(UTC).date()
     lines = [_line(state, one, nights.get(one.workload, []), today) for one in newest.values()]

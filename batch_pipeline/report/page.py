@@ -13,6 +13,7 @@ from batch_pipeline.report.facts import SLICE_NIGHTS, PageFacts, gather
 from batch_pipeline.report.index import write_index
 from batch_pipeline.report.night_series import Lines, charts, never
 from batch_pipeline.report.rendering import render
+from batch_pipeline.report.savings_section import savings_section
 from batch_pipeline.report.slice_map import heat_maps
 from batch_pipeline.report.tiles import parts, tiles
 from batch_pipeline.rows import replacing
@@ -91,6 +92,8 @@ def page_html(facts: PageFacts, next_link: Markup = _NO_NEXT) -> str:
         reasons=reasons,
         more_reasons=more_reasons,
         spend=tables.spend_bars(card),
+        savings=savings_section(card, facts.month),
+        explained=facts.explained.sentence if facts.explained else None,
         tiers=sorted(card.spend.usd_by_tier.items()) if card.spend else [],
         cache_hit_rate=card.spend.cache_hit_rate if card.spend else None,
         turnaround=tables.turnaround(facts.batches, facts.written_at),

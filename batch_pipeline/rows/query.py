@@ -55,10 +55,16 @@ def quoted(identifier: str) -> str:
 
 
 def read_parquets(paths: list[str], columns: Mapping[str, str]) -> str:
-    """SQL that reads `columns` (name to type) of `paths`, or an empty relation where there are none."""
+    """SQL that reads `columns` (name to type) of `paths`, or an empty relation where there are none.
+
+    A column that files of an older version lack is null in their rows.
+    """
+    typed = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
     if paths:
         names = ", ".join(columns)
         files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        return f"(SELECT {names} FROM read_parquet([{files}], union_by_name = true))"
-    typed = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
+        return (
+            f"(SELECT {names} FROM (SELECT {typed} WHERE false UNION ALL BY NAME "
+            f"SELECT * FROM read_parquet([{files}], union_by_name = true)))"
+        )
     return f"(SELECT {typed} WHERE false)"

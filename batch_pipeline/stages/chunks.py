@@ -3,7 +3,7 @@
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import duckdb
@@ -16,8 +16,10 @@ from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.due_rows import DueRows, SentRows
+from batch_pipeline.stages.due_rows import DueRows, SentRows, write_sent
+from batch_pipeline.stages.plan import LoadPlan
 from batch_pipeline.stages.requests import row_requests
+from batch_pipeline.stages.same_prompts import find_passengers, with_passengers
 from batch_pipeline.stages.send import check_room, send_chunk
 
 
@@ -26,7 +28,7 @@ class SendSummary:
     """What one call sent: batches and requests by tier, rows that could not be sent, and what it has to say.
 
     `resolved` is what became of chunks whose answer was lost; `waits_for` is why rows that are due were
-    left for later, None where none were.
+    left for later, None where none were; `pilot` is what the pilot showed, where it was judged now.
     """
 
     batches: int = 0
@@ -35,6 +37,7 @@ class SendSummary:
     unsendable: int = 0
     resolved: list[str] = field(default_factory=list)
     waits_for: str | None = None
+    pilot: str | None = None
 
 
 @dataclass
@@ -49,12 +52,14 @@ def send_tier(
     connection: duckdb.DuckDBPyConnection,
     wave: int,
     tier: int,
-    due: int,
     api: BatchesApi,
     summary: SendSummary,
     on_batch: Callable[[SendSummary], None],
+    *,
+    plan: LoadPlan,
+    pilot: bool = False,
 ) -> None:
-    """Sends the rows that are due at one tier, chunk by chunk.
+    """Sends the rows that are due at one tier, chunk by chunk; of those that ask the same, the first.
 
     Args:
         context: the load.
@@ -62,17 +67,19 @@ def send_tier(
         connection: has the table `states`.
         wave: its number.
         tier: its position.
-        due: how many rows are due there.
         api: the client.
         summary: is added to.
         on_batch: called after each batch that the API accepted.
+        plan: what the load follows.
+        pilot: whether these are its pilot's rows.
 
     Raises SendingEndsError and PipelineError as `send_chunk`.
     """
     spec = context.workload.spec
-    request_of = row_requests(context, tier)
+    request_of = row_requests(context.workload, tier, plan)
     folder = context.folder(record)
     unsendable = _Unsendable()
+    due = find_passengers(connection, context, record, tier)
     rows = DueRows(connection, folder, tier, context.workload.prompt.columns)
     while rows.more():
         check_room(context, record, due, api)
@@ -101,10 +108,16 @@ def send_tier(
         if not body.requests:
             folder.body(chunk_id).unlink()
             continue
-        carried.write(folder.sent(chunk_id), tier, chunk_id)
+        sent = with_passengers(connection, carried.table(tier, chunk_id))
+        write_sent(sent, folder.sent(chunk_id))
         due -= body.requests
-        chunk = _chunk(
-            context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
+        chunk = replace(
+            _chunk(
+                context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
+            ),
+            lane=plan.lane,
+            pilot=pilot,
+            bound_usd=plan.bound(tier, body.requests),
         )
         send_chunk(context, record, chunk, api)
         summary.batches += 1
@@ -112,31 +125,34 @@ def send_tier(
         summary.requests_by_tier[tier] = summary.requests_by_tier.get(tier, 0) + chunk.requests
         on_batch(summary)
     if unsendable.reasons:
-        _record_unsendable(context, record, folder, wave, tier, unsendable)
-        summary.unsendable += len(unsendable.reasons)
+        summary.unsendable += _record_unsendable(
+            context, record, connection, folder, wave, tier, unsendable
+        )
 
 
 def _record_unsendable(
     context: LoadContext,
     record: Load,
+    connection: duckdb.DuckDBPyConnection,
     folder: LoadFolder,
     wave: int,
     tier: int,
     unsendable: _Unsendable,
-) -> None:
-    """Rows that make no request get their verdict at once; the ledger's record makes it count."""
+) -> int:
+    """Rows that make no request get their verdict at once; the ledger's record makes it count. How many they are."""
     chunk_id = uuid.uuid4().hex
-    unsendable.rows.write(folder.sent(chunk_id), tier, chunk_id)
-    sent = pq.read_table(folder.sent(chunk_id))
-    verdicts = sent.append_column(
-        "outcome", pa.repeat(pa.scalar("unsendable"), sent.num_rows)
-    ).append_column("reason", pa.array(unsendable.reasons, pa.string()))
+    carriers = unsendable.rows.table(tier, chunk_id)
+    reasons = pa.array(unsendable.reasons, pa.string())
+    sent = with_passengers(connection, carriers.append_column("reason", reasons))
+    write_sent(sent, folder.sent(chunk_id))
+    verdicts = sent.append_column("outcome", pa.repeat(pa.scalar("unsendable"), sent.num_rows))
     with replacing(folder.verdicts(chunk_id)) as temporary:
         pq.write_table(verdicts, temporary)
     chunk = _chunk(
         context, record, chunk_id, chunk_id, wave, tier, ChunkState.UNSENDABLE, None, None
     )
     context.ledger.record_intent(chunk)
+    return int(sent.num_rows)
 
 
 def _chunk(

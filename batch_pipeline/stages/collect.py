@@ -12,14 +12,17 @@ import zstandard
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.decode import Reading, mark_gone, read_results, token_of
 from batch_pipeline.claude.errors import LaterError, UnreachableError
-from batch_pipeline.ledger import Batch, Chunk, Load
+from batch_pipeline.ledger import Batch, Chunk, Lane, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.stages.address import require_same_api
+from batch_pipeline.stages.answers import write_results
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.lanes import is_sync
 from batch_pipeline.stages.patience import try_again_at
 from batch_pipeline.stages.poll import unknown_for_too_long
+from batch_pipeline.stages.sync_lane import counts
 
 # A results file that does not add up is fetched this often at a time.
 DOWNLOADS = 3
@@ -60,11 +63,14 @@ def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> Coll
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         chunks = {chunk.chunk_id: chunk for chunk in context.ledger.chunks(record)}
-        ready = [batch for batch in context.ledger.batches(record) if batch.ready]
-        client = api() if ready else None
+        batches = context.ledger.batches(record)
+        _remove_answers(context, record, batches)
+        ready = [batch for batch in batches if batch.ready]
+        # What was answered one by one is here already.
+        client = api() if not all(is_sync(batch) for batch in ready) else None
         for batch in ready:
-            assert client is not None
-            require_same_api(f"Batch {batch.batch_id}", batch.api, client.address)
+            if client is not None and not is_sync(batch):
+                require_same_api(f"Batch {batch.batch_id}", batch.api, client.address)
             try:
                 _collect(context, record, chunks[batch.chunk_id], batch, client, summary)
             except _PostponedError as postponed:
@@ -86,15 +92,19 @@ def _collect(
     record: Load,
     chunk: Chunk,
     batch: Batch,
-    api: BatchesApi,
+    api: BatchesApi | None,
     summary: CollectSummary,
 ) -> None:
     folder = context.folder(record)
     unconfirmed = batch.adopted is Adopted.PROVISIONAL and not batch.results_gone
-    if unconfirmed and not _is_ours(context, batch, chunk, api):
+    if unconfirmed and api is not None and not _is_ours(context, batch, chunk, api):
         return
     with _download_folder(context, chunk) as scratch:
-        best = _best_download(context, folder, chunk, batch, api, scratch, summary)
+        if chunk.lane is Lane.SYNC:
+            best = _kept_answers(folder, chunk, batch, scratch)
+        else:
+            assert api is not None
+            best = _best_download(context, folder, chunk, batch, api, scratch, summary)
         if best is None:
             with replacing(folder.results(chunk.chunk_id)) as results:
                 reading = mark_gone(folder.sent(chunk.chunk_id), results, chunk_id=chunk.chunk_id)
@@ -105,6 +115,7 @@ def _collect(
             _keep_raw(folder, chunk, best.raw)
             with replacing(folder.results(chunk.chunk_id)) as results:
                 shutil.move(best.parsed, results)
+    uncounted = chunk.lane is Lane.SYNC and batch.ended_at is None
     for kind, n in reading.results.items():
         summary.results[kind] = summary.results.get(kind, 0) + n
     # The commit comes last: before it, a crash means that this batch is read back once more.
@@ -116,7 +127,10 @@ def _collect(
         retry_at=None,
         retry_reason=None,
         defects=reading.defects.to_json() if reading.defects else None,
+        # A process that ended as it wrote the batch down left it without counts.
+        **({"ended_at": now(), **counts(reading.results)} if uncounted else {}),
     )
+    folder.answers(chunk.chunk_id).unlink(missing_ok=True)
     if reading.defects:
         summary.defects[batch.batch_id] = str(reading.defects)
 
@@ -180,6 +194,41 @@ class _Download:
     reading: Reading
 
 
+def _remove_answers(context: LoadContext, record: Load, batches: list[Batch]) -> None:
+    """Those that a crash left after their batch was read back."""
+    if record.purged_at is None:
+        for batch in batches:
+            if is_sync(batch) and batch.collected_at is not None:
+                context.folder(record).answers(batch.chunk_id).unlink(missing_ok=True)
+
+
+def _kept_answers(
+    folder: LoadFolder, chunk: Chunk, batch: Batch, scratch: Path
+) -> _Download | None:
+    """The answers of a chunk that was sent one by one; None where they were removed meanwhile."""
+    raw, parsed = scratch / "answers.jsonl", scratch / "answers.parquet"
+    if not write_results(folder.answers(chunk.chunk_id), raw):
+        return None
+    reading = read_results(
+        raw,
+        folder.sent(chunk.chunk_id),
+        parsed,
+        token=chunk.token,
+        chunk_id=chunk.chunk_id,
+        counts=_counts(batch) if batch.ended_at else None,
+    )
+    return _Download(raw, parsed, reading)
+
+
+def _counts(batch: Batch) -> dict[str, int]:
+    return {
+        "succeeded": batch.succeeded,
+        "errored": batch.errored,
+        "canceled": batch.canceled,
+        "expired": batch.expired,
+    }
+
+
 def _best_download(
     context: LoadContext,
     folder: LoadFolder,
@@ -192,12 +241,6 @@ def _best_download(
     """The most complete of a few downloads; None where the API has no results any more."""
     if batch.results_gone:
         return None
-    counts = {
-        "succeeded": batch.succeeded,
-        "errored": batch.errored,
-        "canceled": batch.canceled,
-        "expired": batch.expired,
-    }
     best: _Download | None = None
     failure: UnreachableError | None = None
     for n in range(DOWNLOADS):
@@ -218,7 +261,7 @@ def _best_download(
             parsed,
             token=chunk.token,
             chunk_id=chunk.chunk_id,
-            counts=counts,
+            counts=_counts(batch),
         )
         if best is None or reading.defects.harm < best.reading.defects.harm:
             best = _Download(raw, parsed, reading)

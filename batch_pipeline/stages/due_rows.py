@@ -15,6 +15,7 @@ from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.source import ROW
 
+SENT = ("row", "tier", "attempt", "sending", "chunk_id", "of")
 _ROWS_AT_A_TIME = 5_000
 
 _DueRow = tuple[int, int, int, dict[str, Any]]
@@ -30,7 +31,7 @@ class DueRows:
         tier: int,
         columns: tuple[str, ...],
     ) -> None:
-        """`connection` has the table `states`, and is not used for anything else meanwhile."""
+        """`connection` has the tables `states` and `passengers`, and is not used for anything else meanwhile."""
         self._rows = _due_rows(connection, folder, tier, columns)
         self._next = next(self._rows, None)
 
@@ -58,29 +59,35 @@ class SentRows:
         self.attempt.append(attempt)
         self.sending.append(sending)
 
-    def write(self, path: Path, tier: int, chunk_id: str) -> None:
-        table = pa.table(
+    def table(self, tier: int, chunk_id: str) -> Any:
+        """As an Arrow table of the columns of `SENT`."""
+        return pa.table(
             {
                 "row": pa.array(self.row, pa.int64()),
                 "tier": pa.repeat(pa.scalar(tier, pa.int32()), len(self.row)),
                 "attempt": pa.array(self.attempt, pa.int32()),
                 "sending": pa.array(self.sending, pa.int32()),
                 "chunk_id": pa.repeat(pa.scalar(chunk_id), len(self.row)),
+                "of": pa.nulls(len(self.row), pa.int64()),
             }
         )
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary)
+
+
+def write_sent(table: Any, path: Path) -> None:
+    """Writes down which rows a chunk carries; `of` is the row that has the request, null for that row itself."""
+    with replacing(path) as temporary:
+        pq.write_table(table.select(list(SENT)), temporary)
 
 
 def _due_rows(
     connection: duckdb.DuckDBPyConnection, folder: LoadFolder, tier: int, columns: tuple[str, ...]
 ) -> Iterator[_DueRow]:
-    """The rows due at `tier` in row order: row, attempt, sending, and the columns the prompt reads."""
+    """The rows due at `tier` that no other carries, in row order: row, attempt, sending, the prompt's columns."""
     named = ", ".join(f"s.{quoted(column)}" for column in columns)
     reader = connection.sql(
         f"""
         SELECT states.row, states.next_attempt, coalesce(states.sending, 0) + 1, {named}
-        FROM states JOIN read_parquet(?) AS s ON s.{ROW} = states.row
+        FROM states ANTI JOIN passengers USING (row) JOIN read_parquet(?) AS s ON s.{ROW} = states.row
         WHERE states.next_tier = ? ORDER BY states.row
         """,
         params=[str(folder.source), tier],

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from batch_pipeline.ledger import Batch, Chunk, ChunkState, Ledger, Load
+from batch_pipeline.ledger import Batch, Chunk, ChunkState, Lane, Ledger, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.settings import Settings
+from batch_pipeline.stages.lanes import is_sync
 
 # The API ends a batch 24 hours after it was created; a margin, so that its own delay is not reported.
 CEILING = timedelta(hours=24)
@@ -34,9 +35,12 @@ def findings(ledger: Ledger, record: Load, settings: Settings) -> list[Finding]:
     moment = now()
     found = list(_of_load(record))
     for chunk in ledger.chunks(record):
-        found += _of_chunk(chunk, moment, timedelta(seconds=settings.grace_seconds))
+        if chunk.lane is Lane.SYNC:
+            found += _of_sync_chunk(chunk)
+        else:
+            found += _of_chunk(chunk, moment, timedelta(seconds=settings.grace_seconds))
     for batch in ledger.batches(record):
-        if batch.collected_at is None:
+        if batch.collected_at is None and not is_sync(batch):
             found += _of_batch(batch, moment, timedelta(seconds=settings.grace_seconds))
     return found
 
@@ -75,6 +79,17 @@ def _of_chunk(chunk: Chunk, moment: datetime, grace: timedelta) -> Iterator[Find
             f"A batch of {chunk.requests:,} requests appeared after its rows had been sent again: they are paid "
             "twice. Raise BATCH_PIPELINE_GRACE_SECONDS, since the API's list lags by more than that.",
             page=True,
+        )
+
+
+def _of_sync_chunk(chunk: Chunk) -> Iterator[Finding]:
+    if chunk.looked_for_since is not None:
+        yield Finding(
+            "interrupted",
+            f"A synchronous sending of {chunk.requests:,} requests was interrupted at "
+            f"{chunk.looked_for_since:%Y-%m-%d %H:%M:%S} UTC: {chunk.note}; they may have been paid, and are sent "
+            "again. Nothing is to be done.",
+            page=False,
         )
 
 

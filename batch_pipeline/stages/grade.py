@@ -10,10 +10,12 @@ import pyarrow as pa
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Batch, Load
 from batch_pipeline.measure.mix import count_labels
+from batch_pipeline.measure.savings import WRITES, Savings
 from batch_pipeline.measure.slices import count_slices
 from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.stages.broken_slices import broken_tonight
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.cost_history import costs_table
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.review_status import review_measures
 from batch_pipeline.stages.scorecard import Scorecard, measuring
@@ -45,6 +47,7 @@ def grade(context: LoadContext) -> Scorecard:
                     *review_measures(context, record),
                 ],
                 gate=GateRecord(gate.promote, gate.reasons, gate.override_reason),
+                costs=costs_table(card.savings, record.generation),
                 **_counted(connection, context, card),
             )
             write_prometheus(context.settings.state)
@@ -187,4 +190,21 @@ def measures_of(card: Scorecard) -> list[Measure]:
             Measure(f"usd_tier_{tier}", usd, None, usd)
             for tier, usd in card.spend.usd_by_tier.items()
         ]
+    if card.savings is not None:
+        measures += _saved(card.savings)
     return measures
+
+
+def _saved(savings: Savings) -> list[Measure]:
+    """What was saved, and how often the cached prefix was found: read, of what was read or written."""
+    read, written = savings.tokens("cache_read"), savings.tokens(*WRITES)
+    amounts = {
+        "synchronous_usd": savings.synchronous_usd,
+        "saved_batch_usd": savings.saved_batch_usd,
+        "saved_cache_usd": savings.saved_cache_usd,
+        "asked_once_usd": savings.asked_once_usd,
+    }
+    return [
+        *(Measure(name, float(usd), None, float(usd)) for name, usd in amounts.items()),
+        Measure("prefix_hit_share", read, read + written, savings.prefix_hit_share),
+    ]

@@ -1,10 +1,14 @@
 """The tables behind a load's measures, made from its files and the ledger."""
 
+from dataclasses import dataclass
+from datetime import date
+
 import duckdb
 
-from batch_pipeline.ledger import ChunkState, Load
+from batch_pipeline.claude.price_table import PriceTable
+from batch_pipeline.ledger import ChunkState, Lane, Load
 from batch_pipeline.ledger.records import Phase
-from batch_pipeline.measure.spend import TOKENS, Spend
+from batch_pipeline.measure.spend import TOKENS, Spend, measure_spend
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import read_parquets
@@ -23,6 +27,7 @@ RESULT_COLUMNS = {
     "answer": "VARCHAR",
     "model": "VARCHAR",
     "inference_geo": "VARCHAR",
+    "shared": "BOOLEAN",
     **{f"{kind}_tokens": "BIGINT" for kind in TOKENS},
 }
 
@@ -34,16 +39,19 @@ def load_tables(connection: duckdb.DuckDBPyConnection, context: LoadContext, rec
         f"CREATE OR REPLACE TEMP VIEW source AS FROM read_parquet({literal(str(folder.source))})"
     )
     chunks = live_chunks(context.ledger.chunks(record))
+    again = [literal(c.chunk_id) for c in chunks if c.state is ChunkState.REUSED]
+    reused = f"coalesce(chunk_id IN ({', '.join(again) or 'NULL'}), false) AS reused"
     if record.phase is Phase.SETTLED:
         connection.execute(
-            "CREATE TEMP TABLE rows AS SELECT * FROM read_parquet(?)", [str(folder.dispositions)]
+            f"CREATE TEMP TABLE rows AS SELECT *, {reused} FROM read_parquet(?)",
+            [str(folder.dispositions)],
         )
     else:
         derive_states(connection, context, record)
         connection.execute(
             "CREATE TEMP TABLE rows AS SELECT row, golden, key, disposition, "
             "disposition_reason AS reason, tier, top_tier, attempt, coalesce(sending, 0) AS attempts, "
-            "chunk_id FROM states"
+            f"chunk_id, {reused} FROM states"
         )
     results = read_parquets(present(folder.results(c.chunk_id) for c in chunks), RESULT_COLUMNS)
     verdicts = read_parquets(
@@ -51,7 +59,8 @@ def load_tables(connection: duckdb.DuckDBPyConnection, context: LoadContext, rec
         {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR"},
     )
     connection.execute(
-        f"CREATE TEMP VIEW sendings AS SELECT r.*, rows.golden, v.outcome FROM {results} AS r "
+        "CREATE TEMP VIEW sendings AS SELECT r.* REPLACE (coalesce(r.shared, false) AS shared), "
+        f"rows.golden, v.outcome FROM {results} AS r "
         f"JOIN rows USING (row) LEFT JOIN {verdicts} AS v ON v.row = r.row AND v.chunk_id = r.chunk_id"
     )
 
@@ -62,9 +71,10 @@ def load_answers(
     """Makes the temporary view `answers`: row, chunk_id and the struct `fields` of each final valid answer."""
     contract = context.workload.contract
     struct = ", ".join(f'"{f.name}" {contract.duckdb_type(f)}' for f in contract.fields)
-    submitted = [c for c in context.ledger.chunks(record) if c.state is ChunkState.SUBMITTED]
+    answering = (ChunkState.SUBMITTED, ChunkState.REUSED)
+    answered = [c for c in context.ledger.chunks(record) if c.state in answering]
     verdicts = read_parquets(
-        present(folder.verdicts(c.chunk_id) for c in submitted),
+        present(folder.verdicts(c.chunk_id) for c in answered),
         {
             "row": "BIGINT",
             "chunk_id": "VARCHAR",
@@ -79,8 +89,29 @@ def load_answers(
     )
 
 
-def paid_for(context: LoadContext, record: Load) -> tuple[list[str], Spend | None]:
-    """The files of all results that were paid for, and what those cost that were purged.
+@dataclass(frozen=True)
+class Paid:
+    """Result files that were paid for, by the lane whose price they have; and what those cost that were purged."""
+
+    batch: list[str]
+    sync: list[str]
+    before: Spend | None
+
+    @property
+    def files(self) -> list[str]:
+        return [*self.batch, *self.sync]
+
+    def measure(self, connection: duckdb.DuckDBPyConnection, prices: PriceTable, on: date) -> Spend:
+        """What all of it cost. Raises ConfigurationError as `measure_spend`."""
+        batch, sync = (read_parquets(paths, RESULT_COLUMNS) for paths in (self.batch, self.sync))
+        spend = measure_spend(connection, batch, prices, on)
+        if self.sync:
+            spend += measure_spend(connection, sync, prices, on, batch=False)
+        return spend if self.before is None else spend + self.before
+
+
+def paid_for(context: LoadContext, record: Load) -> Paid:
+    """All results of a load that were paid for.
 
     Rows that were sent again on purpose were paid for before, too. A kept scorecard counts its own
     generation and those before it.
@@ -88,12 +119,15 @@ def paid_for(context: LoadContext, record: Load) -> tuple[list[str], Spend | Non
     from batch_pipeline.stages.kept_scorecards import kept_scorecard
 
     state = context.settings.state
-    paid: list[str] = []
+    batch: list[str] = []
+    sync: list[str] = []
     before: Spend | None = None
     for one in context.ledger.generations(record.workload, record.load):
         if one.purged_at is not None:
-            paid, before = [], kept_scorecard(state, one).spend
+            batch, sync, before = [], [], kept_scorecard(state, one).spend
             continue
         folder = LoadFolder.of(state, one.workload, one.load, one.generation)
-        paid += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
-    return paid, before
+        at_full_price = {c.chunk_id for c in context.ledger.chunks(one) if c.lane is Lane.SYNC}
+        for path in sorted(folder.results("x").parent.glob("[!.]*.parquet")):
+            (sync if path.stem in at_full_price else batch).append(str(path))
+    return Paid(batch, sync, before)

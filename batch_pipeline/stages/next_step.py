@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_pipeline.ledger import Batch, Ledger, Load
-from batch_pipeline.ledger.records import ChunkState, Phase
+from batch_pipeline.ledger.records import ChunkState, Lane, Phase
 from batch_pipeline.ledger.transactions import now
 
 
@@ -51,7 +51,10 @@ def _decide(ledger: Ledger, record: Load) -> tuple[Action, str]:
     ready = [batch for batch in batches if batch.ready]
     settled = record.settled_at.isoformat() if record.settled_at else ""
     later = record.not_before is not None and record.not_before > now()
-    sending = record.phase is Phase.SENDING and not record.cancelled
+    intents = [chunk for chunk in chunks if chunk.state is ChunkState.INTENT]
+    # Requests that are sent one by one and were cut off: they go on, and of a cancelled load are closed.
+    cut_off = any(chunk.lane is Lane.SYNC for chunk in intents)
+    sending = (record.phase is Phase.SENDING or cut_off) and not record.cancelled
     # In order: the first that holds decides.
     steps = (
         (
@@ -60,7 +63,8 @@ def _decide(ledger: Ledger, record: Load) -> tuple[Action, str]:
             # The same batches, ready again after a fetch in vain, are another piece of work.
             "-".join((name, min((b.batch_id for b in ready), default=""), _tries(ready))),
         ),
-        (any(chunk.state is ChunkState.INTENT for chunk in chunks), Action.RESOLVE, name),
+        (any(chunk.lane is Lane.BATCH for chunk in intents), Action.RESOLVE, name),
+        (cut_off and record.cancelled, Action.SUBMIT, f"{name}-close-{len(intents)}"),
         # A wave that was cut off is completed before its batches end.
         (
             sending and not later and record.stopped is None,

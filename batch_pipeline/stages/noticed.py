@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batch_pipeline.measure.change import change
 from batch_pipeline.measure.mix import mix_of
+from batch_pipeline.stages.cost_history import CostsExplained, costs_explained
 from batch_pipeline.stages.trends import same_declaration
 from batch_pipeline.warehouse.history import NightMeasures, label_nights, nights
 from batch_pipeline.workload.spec import WorkloadSpec
@@ -30,7 +31,7 @@ def noticed(state: Path, spec: WorkloadSpec, load: str) -> list[Noticed]:
     mixes = label_nights(state, spec.name, load)
     return [
         _mix(mixes, [night.load for night in history]),
-        _cost(history),
+        _cost(history, costs_explained(state, spec.name, load)),
         _cache(history),
     ]
 
@@ -65,7 +66,7 @@ def _values(history: Sequence[NightMeasures], name: str) -> list[float]:
     )
 
 
-def _cost(history: Sequence[NightMeasures]) -> Noticed:
+def _cost(history: Sequence[NightMeasures], explained: CostsExplained | None) -> Noticed:
     costs = [cost for cost in _values(history, "cost_per_good_row_usd") if cost]
     found = change(costs, least=_COST_SHARE * costs[-1]) if costs else None
     if found is None:
@@ -75,7 +76,9 @@ def _cost(history: Sequence[NightMeasures]) -> Noticed:
             "The cost per good row cannot be told: none tonight, or fewer than five nights before.",
         )
     said = f"A good row cost ${found.tonight:.6f}, usually ${found.usual:.6f} ({found.tonight / found.usual - 1:+.0%})"
-    if found.unusual:
+    if found.unusual and explained is not None:
+        said += f". {explained.sentence.removesuffix('.')}"
+    elif found.unusual:
         said += "; look at the spend by kind: prices, longer answers, escalations or a cache that stopped hitting"
     return Noticed("cost_per_good_row", found.unusual, f"{said}.")
 

@@ -50,8 +50,10 @@ class TierPlan:
 class LoadPlan:
     """The plan of a load.
 
-    counted_by: count_tokens or guess. output_from: history, pilot or guess. head_parts: how many of the user
-    template's leading parts are the same in all rows. escalation: share of rows that climb a tier.
+    counted_by: count_tokens, pilot or guess. output_from: history, pilot or guess. head_parts: how many of the user
+    template's leading parts are the same in all rows. escalation: share of rows that climb a tier. requests: of
+    tier 0, golden ones included and duplicates left out. notes: what a person should know about the numbers.
+    made_for: a digest of the declaration and the source that it was made for.
     """
 
     made_at: datetime
@@ -65,6 +67,10 @@ class LoadPlan:
     tiers: tuple[TierPlan, ...]
     typical_usd: float
     bound_usd: float
+    requests: int = 0
+    duplicates: int = 0
+    notes: tuple[str, ...] = ()
+    made_for: str = ""
 
     def bound(self, tier: int, requests: int) -> float:
         """The most that so many requests of a tier should cost, in US dollars."""
@@ -92,6 +98,7 @@ class LoadPlan:
                 "lane": Lane(kept["lane"]),
                 "escalation": Interval(**kept["escalation"]),
                 "tiers": tiers,
+                "notes": tuple(kept.get("notes", ())),
             }
         )
 

@@ -7,6 +7,7 @@ from batch_pipeline.ledger import Batch, Ledger, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.stages.address import require_same_api
+from batch_pipeline.stages.lanes import is_sync
 
 # A batch's own created_at bounds how far down the list must be read.
 _MARGIN = timedelta(minutes=5)
@@ -91,6 +92,7 @@ def _knows_others(ledger: Ledger, batch: Batch, api: BatchesApi) -> bool:
         for other in ledger.batches_since(batch.created_at - timedelta(days=7))
         if other.api == batch.api
         and other.batch_id != batch.batch_id
+        and not is_sync(other)
         and not (other.missing_since or other.results_gone or other.deleted_at)
     ]
     witnesses = others[-_WITNESSES:]

@@ -92,6 +92,7 @@ def _write_promoted(
 ) -> list[tuple[str, str]]:
     """Writes promoted.parquet: the key, the contract's fields, and where each answer came from.
 
+    An answer that was carried over keeps its tier, model and batch; `_load` is the load that promotes it now.
     A row that a reviewer answered has the model `human`, no tier, and the batch of the answer they saw.
 
     Raises PipelineError unless it holds each validated row and each of theirs once; nothing is promoted then.
@@ -105,7 +106,7 @@ def _write_promoted(
         connection.executemany("INSERT INTO batch_of VALUES (?, ?)", pairs)
     results = read_parquets(
         present(folder.results(chunk_id) for chunk_id in chunks),
-        {"row": "BIGINT", "chunk_id": "VARCHAR", "model": "VARCHAR"},
+        {"row": "BIGINT", "chunk_id": "VARCHAR", "model": "VARCHAR", "batch_id": "VARCHAR"},
     )
     fields = ", ".join(f"a.fields.{quoted(name)} AS {quoted(name)}" for name in _names(context))
     key = quoted(context.workload.spec.source.key)
@@ -114,20 +115,22 @@ def _write_promoted(
             f"""
             COPY (
                 WITH answered AS (
-                    SELECT rows.row, a.fields, rows.tier, r.model, rows.chunk_id
+                    SELECT rows.row, a.fields, rows.tier, r.model, coalesce(b.batch_id, r.batch_id) AS batch_id
                     FROM rows JOIN answers AS a USING (row)
                     JOIN {results} AS r ON r.row = rows.row AND r.chunk_id = rows.chunk_id
+                    LEFT JOIN batch_of AS b ON b.chunk_id = rows.chunk_id
                     WHERE NOT rows.golden AND rows.disposition = 'validated'
+                    AND (rows.reused OR b.chunk_id IS NOT NULL)
                     UNION ALL
-                    SELECT rows.row, p.fields, NULL, '{HUMAN}', rows.chunk_id
+                    SELECT rows.row, p.fields, NULL, '{HUMAN}', b.batch_id
                     FROM rows JOIN {people} AS p USING (row)
+                    JOIN batch_of AS b ON b.chunk_id = rows.chunk_id
                     WHERE NOT rows.golden AND rows.disposition = 'human_review'
                 )
                 SELECT s.{key}, {fields}, a.tier AS _tier, a.model AS _model,
-                       batch_of.batch_id AS _batch_id, '{record.load}' AS _load
+                       a.batch_id AS _batch_id, '{record.load}' AS _load
                 FROM answered AS a
                 JOIN read_parquet('{str(folder.source).replace("'", "''")}') AS s ON s._row = a.row
-                JOIN batch_of ON batch_of.chunk_id = a.chunk_id
                 ORDER BY a.row
             ) TO '{str(path).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd)
             """

@@ -20,6 +20,7 @@ from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.stages.address import require_same_api
 from batch_pipeline.stages.kept_scorecards import is_kept, keep_scorecard
+from batch_pipeline.stages.lanes import is_sync
 from batch_pipeline.stages.scorecard import Scorecard
 
 # Whoever works on a load now is not waited for: it is named, and the next purge takes it.
@@ -190,7 +191,7 @@ class _Deletions:
         """All of these generations that were read back; what fails is noted in `done.failures`."""
         for record in generations:
             for batch in self._ledger.batches(record):
-                if batch.collected_at is None or batch.deleted_at is not None:
+                if is_sync(batch) or batch.collected_at is None or batch.deleted_at is not None:
                     continue
                 failure = None if dry_run else self._delete(batch)
                 if failure is None:

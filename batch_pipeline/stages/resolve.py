@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.claude.decode import token_of
 from batch_pipeline.claude.errors import UnreachableError
-from batch_pipeline.ledger import Chunk, ChunkState, Ledger, Load
+from batch_pipeline.ledger import Chunk, ChunkState, Lane, Ledger, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.store import LATE_ARRIVALS
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.stages.address import require_same_api
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.lanes import is_sync
 
 # The intent's time is this machine's, a batch's is the API's: their clocks may differ by minutes.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -113,6 +114,9 @@ def _sent_again(ledger: Ledger, record: Load, chunk: Chunk) -> bool:
 
 
 def _wanted(chunk: Chunk) -> bool:
+    # What is sent one by one is no batch of the API's: there is nothing to be found.
+    if chunk.lane is Lane.SYNC:
+        return False
     if chunk.state is ChunkState.NOT_FOUND and chunk.closed_at is not None:
         return now() - chunk.closed_at < LATE_ARRIVALS
     return chunk.state is ChunkState.INTENT
@@ -186,13 +190,14 @@ class _Search:
         skew: timedelta,
     ) -> None:
         self._skew = skew
-        self._intents = ledger.intents()
+        self._intents = [chunk for chunk in ledger.intents() if chunk.lane is Lane.BATCH]
         known = ledger.known([batch.batch_id for batch in listed])
         shown = {batch.batch_id for batch in listed}
         self.lagging = any(
             batch.batch_id not in shown
             for batch in ledger.batches_since(since)
             if batch.api == api.address
+            and not is_sync(batch)
             and not (batch.missing_since or batch.results_gone or batch.deleted_at)
         )
         self._unknown: list[BatchStatus] = []

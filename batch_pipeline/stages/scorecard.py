@@ -22,11 +22,13 @@ from batch_pipeline.measure.golden import (
     grade_rows,
     pair_outcomes,
 )
-from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates
-from batch_pipeline.measure.spend import Spend, measure_spend
+from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates, unasked
+from batch_pipeline.measure.savings import Savings
+from batch_pipeline.measure.spend import Spend
 from batch_pipeline.rows.query import querying, read_parquets
 from batch_pipeline.stages.baseline import held_against, in_force, is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.costs import costs_of
 from batch_pipeline.stages.decisions import fingerprint_of_people
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
 
@@ -57,6 +59,10 @@ class Scorecard:
     requests_by_tier: dict[int, int] = field(default_factory=dict)
     # Requests whose results the API no longer has: what they cost is not known, so the cost is at least this.
     unpriced_requests: int = 0
+    # Source rows without a request of their own: they share one's answer, or keep that of an earlier load.
+    asked_once: int = 0
+    reused: int = 0
+    savings: Savings | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -100,6 +106,9 @@ class Scorecard:
             "tokens": self.spend.tokens if self.spend else {},
             "cache_hit_rate": self.spend.cache_hit_rate if self.spend else None,
             "promoted_rows": self.promoted_rows,
+            "asked_once": self.asked_once,
+            "reused": self.reused,
+            "savings": self.savings and self.savings.to_json(self.dispositions["validated"]),
         }
 
     def _rate(self, name: str) -> float | None:
@@ -204,24 +213,20 @@ def _scorecard(
     load_answers(connection, context, record, folder)
     golden = None
     if spec.golden is not None and record.golden_rows and not changed:
-        golden = _graded(connection, context, record)
-    paid, paid_before = paid_for(context, record)
-    spend = measure_spend(
-        connection,
-        read_parquets(paid, RESULT_COLUMNS),
-        load_prices(context.settings.prices),
-        datetime.now(UTC).date() if not batches else batches[0].created_at.date(),
-    )
+        golden = graded(connection, context, record)
+    paid = paid_for(context, record)
+    priced_on = batches[0].created_at.date() if batches else datetime.now(UTC).date()
+    spend = paid.measure(connection, load_prices(context.settings.prices), priced_on)
     (unpriced,) = connection.execute(
-        f"SELECT count(*) FROM {read_parquets(paid, RESULT_COLUMNS)} WHERE result = 'gone'"
+        f"SELECT count(*) FROM {read_parquets(paid.files, RESULT_COLUMNS)} "
+        "WHERE result = 'gone' AND NOT coalesce(shared, false)"
     ).fetchall()[0]
-    if paid_before is not None:
-        spend += paid_before
     reconciled = batches_reconcile(chunks, batches)
     by_tier: dict[int, int] = {}
     for chunk in chunks:
         by_tier[chunk.tier] = by_tier.get(chunk.tier, 0) + chunk.requests
     counted = dispositions(connection)
+    asked_once, reused = unasked(connection)
     gate = None
     if settled:
         fingerprint = fingerprint_rows(connection, record)
@@ -245,6 +250,9 @@ def _scorecard(
         if changed and record.promoted_at is not None:
             said = f"promoted at {record.promoted_at:%Y-%m-%d %H:%M} UTC; the declaration changed since"
             gate = GateDecision(True, [said], record.promoted_fingerprint or fingerprint)
+    elif record.held_by is not None and record.stopped is not None:
+        # Closed before all was sent; no row is promoted, so it names none.
+        gate = GateDecision(False, [record.stopped], "")
     return Scorecard(
         workload=record.workload,
         load=record.load,
@@ -255,7 +263,7 @@ def _scorecard(
         reasons=disposition_reasons(connection),
         rates=measured,
         spend=spend,
-        golden=golden if settled else None,
+        golden=golden if settled or record.held_by == "pilot" else None,
         gate=gate,
         batches=len(batches),
         requests=sum(chunk.requests for chunk in chunks),
@@ -265,10 +273,13 @@ def _scorecard(
         answered_by=tuple(sorted({batch.api for batch in batches if batch.api})),
         requests_by_tier=by_tier,
         unpriced_requests=unpriced,
+        asked_once=asked_once,
+        reused=reused,
+        savings=costs_of(connection, context, record, priced_on),
     )
 
 
-def _graded(
+def graded(
     connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
 ) -> GoldenScore:
     """The golden score of a load, beside the baseline that counts for it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
-from batch_pipeline.ledger import ChunkState, Load
+from batch_pipeline.ledger import ChunkState, Lane, Load
 from batch_pipeline.obstacles import is_no_room
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import querying, quoted
@@ -102,7 +102,13 @@ def read_source(
 
 def _stop_at_running(context: LoadContext, record: Load) -> None:
     """Batches of a generation that was left behind would be paid for, and collected by nobody."""
-    if any(chunk.state is ChunkState.INTENT for chunk in context.ledger.chunks(record)):
+    intents = [c for c in context.ledger.chunks(record) if c.state is ChunkState.INTENT]
+    if any(chunk.lane is Lane.SYNC for chunk in intents):
+        raise PipelineError(
+            f"{context}: its synchronous sending was cut off, and goes on when called without --resend (or by "
+            "the sensor); let it end first, then send the load again."
+        )
+    if intents:
         raise PipelineError(
             f"{context}: a chunk was sent and its answer was lost; it is looked for, so call without --resend "
             "(or let the sensor carry on) until that is settled, then send the load again."
@@ -140,6 +146,8 @@ def _write(
         if context.workload.spec.golden is not None and rows:
             golden_rows = _place_golden(connection, context.load, rows)
             _write_golden(context, connection, folder)
+        # They are of the rows that were read before.
+        folder.prompts.unlink(missing_ok=True)
         with replacing(folder.source) as path:
             _weave(context, connection, source, path, rows, golden_rows)
             written = f"(FROM read_parquet({literal(str(path))}) WHERE NOT {GOLDEN})"

@@ -41,7 +41,7 @@ POLICY: dict[str, Policy] = {
     "results_gone": Policy.GIVE_UP,
 }
 
-_LIVE = (ChunkState.INTENT, ChunkState.SUBMITTED, ChunkState.UNSENDABLE)
+_LIVE = (ChunkState.INTENT, ChunkState.SUBMITTED, ChunkState.UNSENDABLE, ChunkState.REUSED)
 _SENT = {
     "row": "BIGINT",
     "tier": "INTEGER",
@@ -53,7 +53,7 @@ _VERDICTS = {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR", "reas
 
 
 def live_chunks(chunks: list[Chunk]) -> list[Chunk]:
-    """Those whose rows count as sent: accepted by the API, or not known not to be."""
+    """Those whose rows count as sent: accepted by the API, not known not to be, or answered before."""
     return [chunk for chunk in chunks if chunk.state in _LIVE]
 
 

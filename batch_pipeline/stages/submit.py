@@ -15,11 +15,18 @@ from batch_pipeline.ledger import ChunkState, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows.query import querying
+from batch_pipeline.stages.budget import breach, price_collected, to_come, whole_load
 from batch_pipeline.stages.chunks import SendSummary, send_tier
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.make_plan import plan_after_pilot, plan_load
+from batch_pipeline.stages.pilot import judge_pilot, under_way, withhold_the_rest
+from batch_pipeline.stages.plan import LoadPlan
 from batch_pipeline.stages.resolve import needs_resolving, resolve_held
-from batch_pipeline.stages.send import SendingEndsError
+from batch_pipeline.stages.reuse import carry_over
+from batch_pipeline.stages.same_prompts import find_passengers
+from batch_pipeline.stages.send import SendingEndsError, resume_sync
 from batch_pipeline.stages.settle import settle
+from batch_pipeline.stages.shared_prefix import require_constant_prefix
 from batch_pipeline.stages.states import derive_states
 
 
@@ -60,36 +67,128 @@ def send_due(
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         summary = SendSummary()
-        unresolved = _resolve(context, record, api, summary)
+        cut_off = resume_sync(context, record, api, asked=asked)
+        unresolved = _resolve(context, record, api, summary) or cut_off
         _remove_leftovers(context, record)
+        carry_over(connection, context, record)
         derive_states(connection, context, record)
-        due = dict(
-            connection.execute(
-                "SELECT next_tier, count(*) FROM states WHERE next_tier IS NOT NULL "
-                "GROUP BY ALL ORDER BY 1"
-            ).fetchall()
-        )
-        if due:
-            summary.waits_for = unresolved or _obstacle(record, asked=asked)
-        if due and summary.waits_for is None:
+        due = _due(connection, context, record, summary)
+        if not due:
+            held = context.record().held_by == "pilot"
+            summary.waits_for = cut_off or (context.record().stopped if held else None)
+        if due and (obstacle := unresolved or _obstacle(record, asked=asked)):
+            summary.waits_for = obstacle
+        elif due:
             _stop_at_change(context, record)
-            wave = _wave(context, record)
-            context.ledger.set_phase(record, Phase.SENDING)
-            # Somebody asked for it again: what stopped it is mended, or stops it anew.
-            context.ledger.update_load(record, stopped=None)
             try:
-                client = api()
-                for tier, rows in due.items():
-                    send_tier(
-                        context, record, connection, wave, tier, rows, client, summary, on_batch
-                    )
+                _send(connection, context, record, api, due, summary, on_batch)
                 context.ledger.update_load(record, not_before=None, waits_for=None)
             except SendingEndsError as end:
                 summary.waits_for = str(end)
             # Anew: it may have been cancelled meanwhile.
             derive_states(connection, context, context.record())
+            if under_way(context, context.record()):
+                withhold_the_rest(connection, context, record)
         settle(connection, context, record)
         return summary
+
+
+def _due(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    summary: SendSummary,
+) -> dict[int, int]:
+    """How many rows are to be sent now, by tier; those that wait for the pilot are not among them."""
+    (still_open,) = connection.execute(
+        "SELECT count(*) FROM states WHERE disposition IS NULL"
+    ).fetchall()[0]
+    # Where earlier loads answered every row there is nothing to try out.
+    if still_open and under_way(context, record):
+        closed = withhold_the_rest(connection, context, record)
+        if closed:
+            passed = _pilot_passes(context, record, summary)
+            # With the rest again: it is due, or waits for a person.
+            derive_states(connection, context, record)
+            if not passed:
+                return {}
+    return dict(
+        connection.execute(
+            "SELECT next_tier, count(*) FROM states WHERE next_tier IS NOT NULL GROUP BY ALL ORDER BY 1"
+        ).fetchall()
+    )
+
+
+def _send(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    api: Callable[[], BatchesApi],
+    due: dict[int, int],
+    summary: SendSummary,
+    on_batch: Callable[[SendSummary], None],
+) -> None:
+    if all(chunk.state is ChunkState.REUSED for chunk in context.ledger.chunks(record)):
+        require_constant_prefix(connection, context, record)
+    wave = _wave(context, record)
+    context.ledger.set_phase(record, Phase.SENDING)
+    # Somebody asked for it again: what stopped it is mended, or stops it anew.
+    context.ledger.update_load(record, stopped=None, held_by=None)
+    client = api()
+    plan = plan_load(context, record, lambda: client)
+    pilot = under_way(context, context.record())
+    # Rows that ask the same are one request.
+    due = {tier: find_passengers(connection, context, record, tier) for tier in due}
+    _keep_to_the_budget(context, record, plan, due, pilot=pilot)
+    for tier in due:
+        send_tier(
+            context,
+            record,
+            connection,
+            wave,
+            tier,
+            client,
+            summary,
+            on_batch,
+            plan=plan,
+            pilot=pilot,
+        )
+
+
+def _pilot_passes(context: LoadContext, record: Load, summary: SendSummary) -> bool:
+    """Judges the pilot, all of whose rows are closed; a load whose pilot fails stops, with the reasons."""
+    result = judge_pilot(context, record)
+    summary.pilot = result.sentence
+    if not result.problems:
+        plan_after_pilot(context, record)
+        context.ledger.update_load(record, pilot_passed_at=now(), stopped=None, held_by=None)
+        return True
+    context.ledger.update_load(
+        record,
+        held_by="pilot",
+        stopped=f"{result.sentence}. The rest was not sent: mend the prompt or the contract and send the load "
+        "again with --resend, or set `pilot: false` to send the rest all the same.",
+    )
+    return False
+
+
+def _keep_to_the_budget(
+    context: LoadContext, record: Load, plan: LoadPlan, due: dict[int, int], *, pilot: bool
+) -> None:
+    """Raises SendingEndsError where what is due could cost more than is left, and writes that down."""
+    gates = context.workload.spec.gates
+    if gates.max_cost_usd is None and gates.max_cost_usd_per_month is None:
+        return
+    price_collected(context)
+    wave = to_come(plan, due)
+    said = breach(context, record, wave)
+    if said is None and pilot:
+        # What the rest costs at most is known once the pilot has shown how long answers are; but where it
+        # should cost too much, no pilot is needed to know it.
+        said = breach(context, record, whole_load(plan))
+    if said is not None:
+        context.ledger.update_load(record, stopped=said, held_by="budget")
+        raise SendingEndsError(said)
 
 
 def _resolve(

@@ -11,7 +11,29 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.warehouse.metrics import Measure
+
+COST_COLUMNS = (
+    *(
+        "part",
+        "tier",
+        "lane",
+        "model",
+        "disposition",
+        "requests",
+        "read_requests",
+        "cached_requests",
+    ),
+    *(f"tokens_{kind}" for kind in TOKENS),
+    *(f"usd_{kind}" for kind in TOKENS),
+    *("saved_batch_usd", "saved_cache_usd", "plain_input_usd", "write_premium_usd"),
+    *("shared_rows", "asked_once_usd"),
+)
+MONTH_COLUMNS = (
+    *("synchronous_usd", "saved_batch_usd", "saved_cache_usd", "spent_usd", "asked_once_usd"),
+    "good_rows",
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,26 @@ def label_nights(
     for load, name, label, n in _read("labels", columns, state, workload, until):
         found.setdefault(load, {}).setdefault(name, {})[label] = n
     return found
+
+
+def cost_lines(
+    state: Path, workload: str, until: str | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The lines of metrics.costs by load, of every graded load up to and with `until`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for load, *values in _read("costs", ("load", *COST_COLUMNS), state, workload, until):
+        found.setdefault(load, []).append(dict(zip(COST_COLUMNS, values, strict=True)))
+    return found
+
+
+def month_savings(state: Path, workload: str, load: str) -> list[dict[str, Any]]:
+    """The lines of metrics.savings of a load's month, up to and with it, the oldest first."""
+    lines = _read("savings", ("load", *MONTH_COLUMNS), state, workload, load)
+    return [
+        dict(zip(("load", *MONTH_COLUMNS), line, strict=True))
+        for line in lines
+        if line[0][:7] == load[:7]
+    ]
 
 
 def _read(

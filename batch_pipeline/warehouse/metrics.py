@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from batch_pipeline.measure.savings import PARTS
 from batch_pipeline.rows import replacing
 from batch_pipeline.warehouse.connection import warehouse
 from batch_pipeline.workload.data_file import literal
@@ -37,6 +38,15 @@ CREATE TABLE IF NOT EXISTS metrics.labels (
 CREATE TABLE IF NOT EXISTS metrics.golden_outcomes (
     workload VARCHAR NOT NULL, load VARCHAR NOT NULL, key VARCHAR NOT NULL,
     tier INTEGER, disposition VARCHAR, correct BOOLEAN NOT NULL);
+CREATE TABLE IF NOT EXISTS metrics.costs (
+    workload VARCHAR NOT NULL, load VARCHAR NOT NULL, generation INTEGER NOT NULL,
+    part VARCHAR NOT NULL, tier INTEGER NOT NULL, lane VARCHAR NOT NULL, model VARCHAR NOT NULL,
+    disposition VARCHAR, requests BIGINT NOT NULL, read_requests BIGINT NOT NULL,
+    cached_requests BIGINT NOT NULL, tokens_input BIGINT NOT NULL, tokens_cache_write_5m BIGINT NOT NULL,
+    tokens_cache_write_1h BIGINT NOT NULL, tokens_cache_read BIGINT NOT NULL, tokens_output BIGINT NOT NULL,
+    usd_input {usd}, usd_cache_write_5m {usd}, usd_cache_write_1h {usd}, usd_cache_read {usd},
+    usd_output {usd}, usd {usd}, synchronous_usd {usd}, saved_batch_usd {usd}, saved_cache_usd {usd},
+    plain_input_usd {usd}, write_premium_usd {usd}, shared_rows BIGINT NOT NULL, asked_once_usd {usd});
 CREATE TABLE IF NOT EXISTS metrics.gates (
     workload VARCHAR NOT NULL, load VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL,
     promote BOOLEAN NOT NULL, reasons VARCHAR[] NOT NULL, override_reason VARCHAR,
@@ -54,11 +64,41 @@ CREATE OR REPLACE VIEW metrics.nights AS
     FROM metrics.scorecards AS s
     LEFT JOIN metrics.loads AS l USING (workload, load)
     LEFT JOIN metrics.latest_gates AS g USING (workload, load);
+CREATE OR REPLACE VIEW metrics.savings AS
+    SELECT c.workload, c.load, max(c.generation) AS generation,
+           sum(synchronous_usd) AS synchronous_usd, sum(saved_batch_usd) AS saved_batch_usd,
+           sum(saved_cache_usd) AS saved_cache_usd, sum(usd) AS spent_usd,
+           sum(asked_once_usd) AS asked_once_usd, sum(shared_rows) AS asked_once_rows,
+           {parts},
+           {endings},
+           any_value(s.cost_per_good_row_usd) AS cost_per_good_row_usd,
+           any_value(s.good_rows) AS good_rows
+    FROM metrics.costs AS c
+    LEFT JOIN (
+        SELECT workload, load, any_value(value) AS cost_per_good_row_usd,
+               CAST(any_value(denominator) AS BIGINT) AS good_rows
+        FROM metrics.measures WHERE measure = 'cost_per_good_row_usd' GROUP BY ALL) AS s
+    USING (workload, load) GROUP BY ALL;
+CREATE OR REPLACE VIEW metrics.savings_by_month AS
+    SELECT workload, substr(load, 1, 7) AS month, count(*) AS loads, {sums},
+           CAST(CAST(sum(spent_usd) AS DOUBLE) / nullif(sum(good_rows), 0) AS DOUBLE)
+               AS cost_per_good_row_usd,
+           CAST(sum(good_rows) AS BIGINT) AS good_rows
+    FROM metrics.savings GROUP BY ALL;
 """
+
+# USD, exact: what a token costs has at most 14 decimals.
+_USD = "DECIMAL(38, 14)"
+# The columns of the savings, by load and by month: what a part of a load's lines was spent on.
+PART_COLUMNS = {f"{part}_usd": part for part in PARTS}
+_ENDINGS = ("quarantined", "human_review")
 
 # Copied to <state>/metrics/<name>.parquet, where anybody may read while the warehouse is locked. Not so the
 # golden outcomes: keys stay in the warehouse and with the rows.
-COPIED = ("loads", "measures", "slices", "labels", "gates", "nights")
+COPIED = (
+    *("loads", "measures", "slices", "labels", "costs", "gates"),
+    *("nights", "savings", "savings_by_month"),
+)
 
 # The columns of the wide view; every other measure is in the long table only.
 WIDE = (
@@ -125,6 +165,7 @@ def write_metrics(
     golden_outcomes: pa.Table | None = None,
     slices: pa.Table | None = None,
     labels: pa.Table | None = None,
+    costs: pa.Table | None = None,
 ) -> None:
     """Replaces what is stored of this load, in one transaction; then copies the tables to Parquet.
 
@@ -139,6 +180,7 @@ def write_metrics(
         golden_outcomes: columns key, tier, disposition, correct; None without a golden set.
         slices: columns slice_column, slice, measure, good, n, broken; None without slices.
         labels: columns field, label, rows; None without a field of labels.
+        costs: the columns of metrics.costs after `load`; None where nothing was measured.
     """
     with warehouse(state) as connection:
         connection.execute("BEGIN")
@@ -160,6 +202,7 @@ def write_metrics(
             ("golden_outcomes", golden_outcomes),
             ("slices", slices),
             ("labels", labels),
+            ("costs", costs),
         ):
             connection.execute(f"DELETE FROM metrics.{name} WHERE workload = ? AND load = ?", here)
             if table is not None:
@@ -198,4 +241,22 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
         f"max(value) FILTER (measure = {json.dumps(name).replace(chr(34), chr(39))}) AS {name}"
         for name in WIDE
     )
-    connection.execute(_TABLES.format(columns=columns))
+    parts = ",\n           ".join(
+        f"coalesce(sum(usd) FILTER (part = '{part}'), 0) AS {name}"
+        for name, part in PART_COLUMNS.items()
+    )
+    endings = ",\n           ".join(
+        f"coalesce(sum(usd) FILTER (disposition = '{end}' AND part NOT IN ('golden', 'resent')), 0) "
+        f"AS {end}_usd"
+        for end in _ENDINGS
+    )
+    summed = [
+        *("synchronous_usd", "saved_batch_usd", "saved_cache_usd", "spent_usd", "asked_once_usd"),
+        *("asked_once_rows", *PART_COLUMNS, *(f"{end}_usd" for end in _ENDINGS)),
+    ]
+    sums = ", ".join(f"sum({name}) AS {name}" for name in summed)
+    connection.execute(
+        _TABLES.format(
+            columns=columns, usd=f"{_USD} NOT NULL", parts=parts, endings=endings, sums=sums
+        )
+    )

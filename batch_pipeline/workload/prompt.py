@@ -1,6 +1,6 @@
-"""The prompt of a workload: a fixed system text, and a Jinja template over a row's columns.
+"""The prompt of a workload: a system text and a user message, both Jinja templates over a row's columns.
 
-A template names a column as `{{ subject }}`, or as `{{ row['my column'] }}` where Jinja cannot take its name.
+A system text without braces of Jinja's is sent as it stands. A template names a column as `{{ subject }}`, or as `{{ row['my column'] }}` where Jinja cannot take its name.
 It is compiled once. One that is nothing but text and columns is recognised and joined directly, which is
 several times faster over millions of rows.
 """
@@ -61,9 +61,16 @@ _ENVIRONMENT = _Sandbox(
 _ENVIRONMENT.globals.clear()
 
 
+# What makes a system text a template; and what to do with one that only looks like it.
+_MARKS = ("{{", "{%", "{#")
+_LITERAL = "; put {% raw %} and {% endraw %} around braces that are meant to be sent"
+
+Render = Callable[[Mapping[str, Any]], str]
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """`system` is sent as it stands (None for none); `user` is the template's source."""
+    """The templates' sources; `system` is None for none. `cache` is as declared."""
 
     system: str | None
     user: str
@@ -79,15 +86,16 @@ class Prompt:
         )
         if prompt.system is not None and not prompt.system.strip():
             raise ConfigurationError("prompt.system is empty; write it, or remove the field.")
-        try:
-            _ENVIRONMENT.from_string(prompt.user)
-        except TemplateError as error:
-            line = getattr(error, "lineno", None)
-            raise ConfigurationError(
-                f"prompt.user is not a valid Jinja template: {f'line {line}: ' if line else ''}"
-                f"{(error.message or '').rstrip('.')}."
-            ) from None
-        if not prompt.columns:
+        for field, source in (("prompt.system", prompt.system or ""), ("prompt.user", prompt.user)):
+            try:
+                _ENVIRONMENT.from_string(source)
+            except TemplateError as error:
+                line = getattr(error, "lineno", None)
+                raise ConfigurationError(
+                    f"{field} is not a valid Jinja template: {f'line {line}: ' if line else ''}"
+                    f"{(error.message or '').rstrip('.')}{_LITERAL if field == 'prompt.system' else ''}."
+                ) from None
+        if not _columns(prompt.user, "prompt.user"):
             raise ConfigurationError(
                 "prompt.user names no column, so every row would ask the same; "
                 "write {{ column }} where the row's text goes."
@@ -96,24 +104,55 @@ class Prompt:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The row columns that the template reads, sorted. Raises ConfigurationError if none can tell."""
-        return _columns(_ENVIRONMENT.parse(self.user))
+        """The row columns that the prompt reads, sorted. Raises ConfigurationError if none can tell."""
+        return tuple(sorted({*_columns(self.user, "prompt.user"), *self.system_columns}))
 
     @cached_property
-    def render(self) -> Callable[[Mapping[str, Any]], str]:
-        """A function from a row's columns, those of `columns` at least, to the user message.
+    def system_columns(self) -> tuple[str, ...]:
+        """Those that the system text reads; none of it can be shared by rows where one of them differs."""
+        return _columns(self.system or "", "prompt.system")
 
-        It raises jinja2.TemplateError, TypeError or ValueError where the template cannot take a row.
-        """
-        parts = _slots(self.user)
-        if parts is not None:
-            return lambda row: "".join(
-                part if column is None else _as_text(row[column]) for part, column in parts
-            )
-        template = _ENVIRONMENT.from_string(self.user)
-        if _uses_row(_ENVIRONMENT.parse(self.user)):
-            return lambda row: template.render({**row, _ROW: _Row(row)})
-        return template.render
+    @cached_property
+    def parts(self) -> Sequence[tuple[str, str | None]] | None:
+        """The user message as texts, (text, None), and columns, ("", column); None where it is more than that."""
+        return _slots(self.user)
+
+    @cached_property
+    def render(self) -> Render:
+        """The user message of a row. Raises jinja2.TemplateError, TypeError or ValueError at one it cannot take."""
+        return _renderer(self.user)
+
+    @cached_property
+    def render_system(self) -> Render | None:
+        """Likewise the system text; None where there is none."""
+        if self.system is None:
+            return None
+        source = self.system
+        if not any(mark in source for mark in _MARKS):
+            return lambda _: source
+        return _renderer(source)
+
+    def render_in_two(self, head_parts: int) -> Callable[[Mapping[str, Any]], tuple[str, str]]:
+        """The user message as its first `head_parts` parts and the rest. They are those of `parts`."""
+        assert self.parts is not None
+        head, rest = _joined(self.parts[:head_parts]), _joined(self.parts[head_parts:])
+        return lambda row: (head(row), rest(row))
+
+
+def _renderer(source: str) -> Render:
+    parts = _slots(source)
+    if parts is not None:
+        return _joined(parts)
+    template = _ENVIRONMENT.from_string(source)
+    if _uses_row(_ENVIRONMENT.parse(source)):
+        return lambda row: template.render({**row, _ROW: _Row(row)})
+    return template.render
+
+
+def _joined(parts: Sequence[tuple[str, str | None]]) -> Render:
+    return lambda row: "".join(
+        part if column is None else _as_text(row[column]) for part, column in parts
+    )
 
 
 class _Row:
@@ -150,23 +189,24 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _columns(template: nodes.Template) -> tuple[str, ...]:
+def _columns(source: str, field: str) -> tuple[str, ...]:
+    template = _ENVIRONMENT.parse(source)
     for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         raise ConfigurationError(
-            f"prompt.user, line {node.lineno}: a template cannot use another one; copy its text in."
+            f"{field}, line {node.lineno}: a template cannot use another one; copy its text in."
         )
     named = set(meta.find_undeclared_variables(template))
     if any(node.name == "self" for node in template.find_all(nodes.Name)):
         raise ConfigurationError(
-            "prompt.user uses `self`, which Jinja keeps for itself; write row['self'] for a column of that name."
+            f"{field} uses `self`, which Jinja keeps for itself; write row['self'] for a column of that name."
         )
     if _uses_row(template):
         named.discard(_ROW)
         of_row = _row_subscripts(template)
-        named |= {_column_of(subscript) for subscript in of_row}
+        named |= {_column_of(subscript, field) for subscript in of_row}
         if sum(map(_is_row, template.find_all(nodes.Name))) > len(of_row):
             raise ConfigurationError(
-                "prompt.user uses `row` both by itself and as row['column']; write row['row'] for a "
+                f"{field} uses `row` both by itself and as row['column']; write row['row'] for a "
                 "column of that name."
             )
     return tuple(sorted(named))
@@ -189,13 +229,13 @@ def _is_row(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name == _ROW
 
 
-def _column_of(node: nodes.Getitem | nodes.Getattr) -> str:
+def _column_of(node: nodes.Getitem | nodes.Getattr, field: str = "prompt.user") -> str:
     if isinstance(node, nodes.Getattr):
         return node.attr
     if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
         return node.arg.value
     raise ConfigurationError(
-        f"prompt.user, line {node.lineno}: write a column's name in row[...], such as row['my column'], so "
+        f"{field}, line {node.lineno}: write a column's name in row[...], such as row['my column'], so "
         "that it is known which columns are read."
     )
 

@@ -155,7 +155,7 @@ class GatesSpec(_Declared):
     )
     max_cost_usd_per_month: Decimal | None = Field(
         None,
-        description="Most that all loads of the workload may cost in a calendar month (UTC), in US dollars.",
+        description="Most that all loads and bake-offs of the workload may cost in a calendar month (UTC), in US dollars.",
     )
 
     @field_validator("max_cost_usd", "max_cost_usd_per_month")

@@ -313,3 +313,45 @@ def test_defects_survive_being_written_down() -> None:
     assert Defects.from_json(defects.to_json()) == defects
     assert str(defects) == "1 unreadable lines, 2 rows absent, 3 lines off the batch's own counts"
     assert not Defects()
+
+
+# Rows that another row carries
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, ROWS - 1), max_size=30), st.sets(st.integers(0, ROWS - 1)))
+def test_a_passenger_gets_its_carriers_line_unpaid(
+    tmp_path: Path, carriers: list[int], answered: set[int]
+) -> None:
+    """Whatever order rows and lines come in, and whether or not the carrier has a line."""
+    passengers = range(10, 10 + len(carriers))
+    sent = {
+        "row": [*passengers, *range(ROWS)],
+        "tier": [0] * (len(carriers) + ROWS),
+        "attempt": [*(row % 3 for row in passengers), *[1] * ROWS],
+        "sending": [*(row % 5 for row in passengers), *[1] * ROWS],
+        "of": pa.array([*carriers, *[None] * ROWS], pa.int64()),
+    }
+    files = Results(tmp_path)
+    pq.write_table(pa.table(sent), files.sent)
+    usage = {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 2}
+    lines = joined(*(succeeded(row, usage=usage, model="m") for row in answered))
+    defects = files.read(lines, {"succeeded": len(answered)})
+    assert defects == Defects(absent=ROWS - len(answered))
+    found = {line["row"]: line for line in pq.read_table(files.parsed).to_pylist()}
+    assert sorted(found) == sorted(sent["row"])
+    assert [found[row]["shared"] for row in range(ROWS)] == [False] * ROWS
+    nothing = {name: 0 for name in found[0] if name.endswith("_tokens")}
+    for row, of in zip(passengers, carriers, strict=True):
+        own = {"row": row, "attempt": row % 3, "sending": row % 5, "shared": True}
+        assert found[row] == {**found[of], **own, **nothing}
+
+
+def test_passengers_of_results_that_are_gone_are_gone_too(tmp_path: Path) -> None:
+    files = Results(tmp_path)
+    sent = {"row": [0, 1], "tier": [0, 0], "attempt": [1, 1], "sending": [1, 1]}
+    pq.write_table(pa.table({**sent, "of": pa.array([None, 0], pa.int64())}), files.sent)
+    reading = mark_gone(files.sent, files.parsed, chunk_id="c")
+    assert reading.results == {"gone": 1}
+    lines = pq.read_table(files.parsed).sort_by("row").to_pylist()
+    assert [(line["result"], line["shared"]) for line in lines] == [("gone", False), ("gone", True)]

@@ -88,3 +88,31 @@ def test_system_text_that_looks_like_a_slot_is_only_text() -> None:
         params = json.loads(template(system=system).request("t", "user text"))["params"]
         assert params["system"][0]["text"] == system
         assert params["messages"][0]["content"] == "user text"
+
+
+@given(head=TEXT, user=TEXT)
+def test_a_shared_beginning_is_a_block_of_its_own(head: str, user: str) -> None:
+    made = json.loads(template(cache="1h").request("t-1", user, head=head))
+    content = made["params"]["messages"][0]["content"]
+    if isinstance(content, str):
+        assert content == head + user
+        assert not (head.strip() and user.strip())
+        return
+    assert content == [
+        {"type": "text", "text": head, "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+        {"type": "text", "text": user},
+    ]
+    # Empty blocks are refused by the API.
+    assert head.strip() and user.strip()
+
+
+@given(system=TEXT, user=TEXT)
+def test_a_system_text_that_varies_is_given_with_each_request(system: str, user: str) -> None:
+    made = json.loads(template(varying_system=True).request("t-1", user, system=system))
+    assert made["params"]["system"] == [{"type": "text", "text": system}]
+    assert made["params"]["messages"] == [{"role": "user", "content": user}]
+
+
+def test_where_the_model_runs_is_asked_for() -> None:
+    made = json.loads(template(inference_geo="us").request("t-1", "a"))
+    assert made["params"]["inference_geo"] == "us"

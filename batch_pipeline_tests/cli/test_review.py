@@ -117,7 +117,7 @@ def test_decisions_on_a_load_that_its_gate_holds_by_now_are_kept_and_not_promote
 ) -> None:
     Night(desk.context).publish()
     before = desk.promoted()
-    desk.declared(gates={"max_cost_usd": 0.000001})
+    desk.declared(gates={"min_validity": 1})
     desk.decide(r00001=FIX)
     done = call("import", "questions", "--from", str(desk.path))
     assert done.exit_code == 3, done.output

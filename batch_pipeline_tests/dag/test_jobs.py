@@ -102,6 +102,7 @@ def test_three_jobs_take_a_load_to_promotion(
             "label_mix",
             "cost_per_good_row",
             "cache_hits",
+            "cache_pays",
         ],
         True,
     )

@@ -190,6 +190,11 @@ def _of_load(
         yield "the ledger does not know it"
         return
     record = left.loads[key]
+    if record["held_by"] == "pilot" and plan.pilot:
+        # The rest was not sent, so nothing can be said of it, and nothing may have been promoted.
+        if code == _PROMOTED or record["promoted_at"] or left.promoted(key):
+            yield "it was promoted, though its pilot did not pass"
+        return
     ends = left.dispositions(key)
     measures = left.measures(key)
     if sorted(ends) != sorted(row["id"] for row in table):
@@ -212,10 +217,11 @@ def _of_load(
         yield f"it cost {cost:.9f} USD by the API's account, and {measured} by the metrics"
     promoted = [str(line[0]) for line in left.promoted(key)]
     validated = sorted(name for name, end in ends.items() if end[0] == "validated")
-    shut = plan.closed and cost > 1e-9
+    good, answered, _ = measures.get("validity", (0, 0, None))
+    shut = plan.closed and (good or 0) < (answered or 0)
     if code == _PROMOTED:
         if shut:
-            yield "it was promoted, though it cost more than its gate allows"
+            yield "it was promoted, though its gate lets no bad answer through"
         if sorted(promoted) != validated:
             yield f"{len(validated)} rows are validated and {len(promoted)} promoted"
         if record["promoted_rows"] != len(validated):

@@ -73,7 +73,8 @@ class NightPlan:
             kills its process.
         twins: the first load is driven by two processes at once.
         cancelled: the first load is cancelled before this round; None: never.
-        closed: the gates cannot open.
+        closed: the gates open for no bad answer.
+        pilot: rows of the pilot; 0 for none.
         strangers: sizes of batches that somebody else creates in the same workspace.
         through_run: `batch-pipeline run` with Dagster, instead of the stages alone.
     """
@@ -89,6 +90,7 @@ class NightPlan:
     twins: bool
     cancelled: int | None
     closed: bool
+    pilot: int
     strangers: tuple[int, ...]
     through_run: bool
     timeout: float | None = field(default=None)
@@ -114,6 +116,8 @@ def draw(seed: int) -> NightPlan:
     calls, hangs = _calls(chance)
     tiers = chance.randint(1, 3)
     deaths = chance.choice((0, 0, 1, 1, 2, 3))
+    # Of a stream of its own, or every older seed would draw another night.
+    pilot = Random(f"pilot {seed}").choice((0, 0, 0, 2, 6))
     return NightPlan(
         seed=seed,
         loads=tuple(loads),
@@ -125,7 +129,8 @@ def draw(seed: int) -> NightPlan:
                 for n, model in enumerate((HAIKU, SONNET, OPUS)[:tiers])
             ],
             "limits": {"max_requests": max_requests, "attempts": chance.randint(1, 3)},
-            "gates": _gates(chance, golden=golden, closed=closed),
+            "gates": _gates(closed=closed),
+            **({"pilot": {"rows": pilot}} if pilot else {}),
             "golden": {
                 "path": "golden.csv",
                 "match": ["label"],
@@ -148,6 +153,7 @@ def draw(seed: int) -> NightPlan:
         twins=not through_run and chance.random() < 0.15,
         cancelled=chance.randint(0, deaths) if deaths and chance.random() < 0.2 else None,
         closed=closed,
+        pilot=pilot,
         strangers=tuple(
             chance.choice((max_requests, sizes[0] + golden, 1)) for _ in range(chance.randint(1, 4))
         )
@@ -158,11 +164,11 @@ def draw(seed: int) -> NightPlan:
     )
 
 
-def _gates(chance: Random, *, golden: int, closed: bool) -> dict[str, Any]:
+def _gates(*, closed: bool) -> dict[str, Any]:
     if not closed:
         return {"golden_drop_points": 100}
-    # One that no load with an answer meets: it is never so cheap.
-    return {"golden_drop_points": 100, "max_cost_usd": 1e-12}
+    # Not one bad answer is let through.
+    return {"golden_drop_points": 100, "min_validity": 1}
 
 
 def _models(chance: Random) -> dict[str, dict[str, float]]:

@@ -46,6 +46,7 @@ def test_the_seeds_of_the_suite_draw_every_kind_of_night() -> None:
         lambda plan: plan.twins,
         lambda plan: plan.cancelled is not None,
         lambda plan: plan.closed,
+        lambda plan: plan.pilot,
         lambda plan: plan.strangers,
         lambda plan: plan.through_run,
         lambda plan: plan.scenario.get("queue_limit"),

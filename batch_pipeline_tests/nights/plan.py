@@ -85,7 +85,7 @@ def lost_cache(first: int, last: int) -> Planted:
         first,
         last,
         frozenset({"cache_hits"}),
-        also=frozenset({"cost_per_good_row"}),
+        also=frozenset({"cost_per_good_row", "cache_pays"}),
     )
 
 

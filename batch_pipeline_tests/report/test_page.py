@@ -236,7 +236,7 @@ def test_batches_are_held_against_24_hours_the_slowest_first(facts: PageFacts) -
 
 
 def test_spend_is_split_by_kind_and_adds_up_to_the_whole(facts: PageFacts) -> None:
-    part = shown(facts).part("Where the money went", "Batch turnaround")
+    part = shown(facts).part("Tokens Count", "Batch turnaround")
     before_tiers = part[: part.index("of which")]
     shares = [float(text) for text in re.findall(r"([\d.]+)%", before_tiers)]
 

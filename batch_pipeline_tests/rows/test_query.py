@@ -48,3 +48,11 @@ def test_a_query_leaves_nothing_behind(tmp_path: Path) -> None:
         )
         assert list((tmp_path / "scratch").iterdir())
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_column_that_no_file_has_is_null(tmp_path: Path) -> None:
+    with querying(tmp_path / "scratch") as connection:
+        old = tmp_path / "old.parquet"
+        connection.execute(f"COPY (SELECT 1 AS a) TO '{old}' (FORMAT parquet)")
+        found = read_parquets([str(old)], {"a": "BIGINT", "shared": "BOOLEAN"})
+        assert connection.execute(f"SELECT a, shared FROM {found}").fetchall() == [(1, None)]

@@ -329,6 +329,7 @@ def test_what_a_duplicate_cost_is_counted(paid_for_twice: tuple[Simulator, Night
         kind: n for kind, n in billed.items() if n
     }
     assert card["cost_per_good_row_usd"] == pytest.approx(card["cost_usd"] / 3)
+    assert card["savings"]["parts_usd"]["paid_twice"] == pytest.approx(card["cost_usd"] / 2)
 
 
 def test_a_list_without_batches_that_we_know_of_is_waited_for_longer(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batch_pipeline.workload.cron import cron_problem
+from batch_pipeline.workload.cron import cron_problem, days_per_year
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,26 @@ def test_a_cron_line_is_taken(line: str) -> None:
 )
 def test_what_is_none_is_refused_with_the_part_that_is_wrong(line: str, problem: str) -> None:
     assert problem in (cron_problem(line) or "")
+
+
+@pytest.mark.parametrize(
+    ("line", "days"),
+    [
+        ("0 2 * * *", 365),
+        ("0 */4 * * *", 365),
+        ("0 2 * * 1", 52),
+        ("0 2 * * 1-5", 261),
+        ("0 2 * * 7", 52),
+        ("0 2 1,15 * *", 24),
+        ("0 2 l * *", 12),
+        ("0 2 * * fri#2", 12),
+        ("0 2 * * l5", 12),
+        ("0 2 * jan-mar ?", 90),
+        # Both restricted: the days of either.
+        ("0 2 1 * 1", 12 + 52 - 1),
+        ("@daily", 365),
+        ("@weekly", 52),
+    ],
+)
+def test_days_of_a_year(line: str, days: int) -> None:
+    assert days_per_year(line) == days

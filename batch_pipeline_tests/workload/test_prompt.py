@@ -131,3 +131,38 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'folder.md'}, which cannot be read" in refusal("folder.md", tmp_path)
     assert "names no column" in refusal("empty.md", tmp_path)
     assert "prompt.system is empty" in refusal("{{ text }}", tmp_path, system="empty.md")
+
+
+def test_a_system_text_may_read_columns_too() -> None:
+    loaded = Prompt.load(PromptSpec(system="You serve {{ tenant }}.", user="{{ text }}"), Path())
+    assert (loaded.columns, loaded.system_columns) == (("tenant", "text"), ("tenant",))
+    assert loaded.render_system is not None
+    assert loaded.render_system({"tenant": "A", "text": "b"}) == "You serve A."
+
+
+@pytest.mark.parametrize(
+    ("system", "sent"),
+    [
+        ("Answer as JSON: {}. 100 %", "Answer as JSON: {}. 100 %"),
+        ("{% raw %}{{ braces }}{% endraw %}", "{{ braces }}"),
+    ],
+)
+def test_a_system_text_without_columns_is_sent_as_it_stands(system: str, sent: str) -> None:
+    loaded = Prompt.load(PromptSpec(system=system, user="{{ text }}"), Path())
+    assert loaded.system_columns == ()
+    assert loaded.render_system is not None
+    assert loaded.render_system({}) == sent
+
+
+def test_braces_in_a_system_text_that_are_no_template_are_explained() -> None:
+    said = refusal("{{ text }}", system="Write {{ }} around names.")
+    assert "prompt.system is not a valid Jinja template: line 1" in said
+    assert "{% raw %}" in said
+
+
+@given(st.integers(0, 4), st.text(max_size=5), st.text(max_size=5))
+def test_a_message_in_two_is_the_message(head: int, a: str, b: str) -> None:
+    loaded = prompt("Document: {{ a }}\nQuestion: {{ b }}")
+    row = {"a": a, "b": b}
+    assert loaded.parts == [("Document: ", None), ("", "a"), ("\nQuestion: ", None), ("", "b")]
+    assert "".join(loaded.render_in_two(head)(row)) == loaded.render(row)

@@ -1,0 +1,133 @@
+"""The budget: what a load and a month may cost, held against what was spent and what could still be.
+
+A batch that is under way counts with the most that it should cost, as estimated when it was sent; one that was
+read back with what its own usage says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from batch_pipeline.claude.prices import load_prices
+from batch_pipeline.ledger import Lane, Load
+from batch_pipeline.ledger.transactions import now
+from batch_pipeline.measure.spend import measure_spend
+from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.stages.bakeoff_candidates import bakeoff_name
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.load_tables import RESULT_COLUMNS
+from batch_pipeline.stages.plan import LoadPlan
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit that is declared, in US dollars, and what is spent or under way of it."""
+
+    option: str
+    limit: Decimal
+    committed: float
+    what: str
+
+    @property
+    def left(self) -> float:
+        return float(self.limit) - self.committed
+
+
+def price_collected(context: LoadContext) -> None:
+    """Writes down what each batch of the workload cost that was read back and is not priced yet."""
+    ledger = context.ledger
+    name = context.workload.name
+    todo = ledger.unpriced(name) + ledger.unpriced(bakeoff_name(name))
+    if not todo:
+        return
+    prices = load_prices(context.settings.prices)
+    with querying(context.scratch) as connection:
+        for chunk, batch in todo:
+            folder = LoadFolder.of(
+                context.settings.state, chunk.workload, chunk.load, chunk.generation
+            )
+            path = folder.results(chunk.chunk_id)
+            if path.is_file():
+                spend = measure_spend(
+                    connection,
+                    read_parquets([str(path)], RESULT_COLUMNS),
+                    prices,
+                    batch.created_at.date(),
+                    batch=chunk.lane is Lane.BATCH,
+                )
+                ledger.update_batch(batch.batch_id, cost_usd=spend.total_usd)
+
+
+def budgets(context: LoadContext, record: Load) -> list[Budget]:
+    """The limits that are declared; a load's includes what its earlier generations cost."""
+    gates, ledger = context.workload.spec.gates, context.ledger
+    found = []
+    if gates.max_cost_usd is not None:
+        committed = ledger.committed_usd(record.workload, load=record.load)
+        found.append(Budget("gates.max_cost_usd", gates.max_cost_usd, committed, "the load"))
+    if gates.max_cost_usd_per_month is not None:
+        moment: datetime = now()
+        first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        committed = sum(
+            ledger.committed_usd(name, since=first)
+            for name in (record.workload, bakeoff_name(record.workload))
+        )
+        found.append(
+            Budget(
+                "gates.max_cost_usd_per_month",
+                gates.max_cost_usd_per_month,
+                committed,
+                f"{context.workload.name} in {moment:%B}",
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """US dollars: what something should cost, and what it costs at most."""
+
+    typical: float
+    most: float
+
+
+def to_come(plan: LoadPlan, due: Mapping[int, int]) -> Cost:
+    """What so many rows by tier should cost, with the rows among them that climb."""
+    typical = most = 0.0
+    for tier, rows in due.items():
+        expected = worst = float(rows)
+        for each in plan.tiers[tier:]:
+            typical += expected * each.row_usd
+            most += worst * each.row_bound_usd
+            expected *= plan.escalation.mean
+            worst *= plan.escalation.high
+    return Cost(typical, most)
+
+
+def whole_load(plan: LoadPlan) -> Cost:
+    """What a load should cost before its pilot; at most so much where that is known from earlier loads."""
+    return Cost(
+        plan.typical_usd, plan.bound_usd if plan.output_from == "history" else plan.typical_usd
+    )
+
+
+def breach(context: LoadContext, record: Load, cost: Cost) -> str | None:
+    """Why what is about to be sent would go beyond a budget; None where it stays within."""
+    for budget in budgets(context, record):
+        if cost.most > budget.left:
+            spent = (
+                f"{_usd(budget.committed)} are spent or under way, and " if budget.committed else ""
+            )
+            return (
+                f"{spent}what remains to be sent could cost up to {_usd(cost.most)} (it should be "
+                f"{_usd(cost.typical)}): more than {budget.option} allows {budget.what}, "
+                f"{_usd(float(budget.limit))}. Raise it, or send fewer rows or a cheaper model; nothing more is "
+                "sent until then."
+            )
+    return None
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:,.4f}"

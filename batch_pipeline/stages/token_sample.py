@@ -1,0 +1,126 @@
+"""A random sample of a load's requests, drawn by DuckDB and rendered: what their tokens are counted on."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import orjson
+
+from batch_pipeline.ledger import Load
+from batch_pipeline.measure.estimate import LongRows, share_of
+from batch_pipeline.rows.query import quoted
+from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.requests import request_maker
+from batch_pipeline.stages.source_columns import GOLDEN, ROW
+from batch_pipeline.workload.data_file import literal
+from batch_pipeline.workload.workload import Workload
+
+SAMPLE_ROWS = 100
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """Prompt columns of `rows`, drawn at random from the `requests` of tier 0, golden ones included.
+
+    `duplicates` are the source rows that ask what another one asks, and are not sent.
+    """
+
+    requests: int
+    duplicates: int
+    rows: Sequence[Mapping[str, Any]]
+
+
+def draw_rows(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, wanted: int
+) -> RowSample:
+    """A simple random sample without replacement; the same load draws the same rows."""
+    columns = context.workload.prompt.columns
+    source = f"read_parquet({literal(str(context.folder(record).source))})"
+    every = record.source_rows + record.golden_rows
+    named = ", ".join(map(quoted, columns))
+    duplicates = 0
+    if context.workload.spec.dedupe:
+        duplicates = connection.execute(
+            f"SELECT count(*) - count(DISTINCT hash({named})) FROM {source} WHERE NOT {GOLDEN}"
+        ).fetchall()[0][0]
+    requests = every - duplicates
+    seed = f"{record.workload}/{record.load}"
+    if duplicates:
+        chosen = connection.execute(
+            f"SELECT row FROM (SELECT min({ROW}) AS row FROM {source} WHERE NOT {GOLDEN} GROUP BY hash({named}) "
+            f"UNION ALL SELECT {ROW} FROM {source} WHERE {GOLDEN}) ORDER BY hash(row, $seed), row LIMIT $wanted",
+            {"seed": seed, "wanted": wanted},
+        ).fetchall()
+        positions = [row[0] for row in chosen]
+    else:
+        positions = random.Random(seed).sample(range(every), min(wanted, every))  # noqa: S311 - no secret
+    lines = connection.execute(
+        f"SELECT {named} FROM {source} WHERE {ROW} IN ({', '.join(map(str, positions))}) ORDER BY {ROW}"
+        if positions
+        else f"SELECT {named} FROM {source} LIMIT 0"
+    ).fetchall()
+    return RowSample(
+        requests, duplicates, [dict(zip(columns, line, strict=True)) for line in lines]
+    )
+
+
+def params_of(
+    workload: Workload, tier: int, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The API params of each row at a tier; a row that the template cannot take is left out."""
+    request = request_maker(workload, tier, "none", 0)
+    found: list[dict[str, Any]] = []
+    for columns in rows:
+        try:
+            found.append(orjson.loads(request("sample", columns))["params"])
+        except Exception:  # noqa: BLE001, S112 - a template is code, and may raise anything at a row
+            continue
+    return found
+
+
+def text_bytes(params: Mapping[str, Any]) -> int:
+    """UTF-8 bytes of a request's texts: system prompt and messages."""
+    return sum(
+        len(block["text"].encode())
+        for block in [*params.get("system", ()), *_blocks(params["messages"])]
+    )
+
+
+def _blocks(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [
+        block
+        for message in messages
+        for block in (
+            [{"text": message["content"]}]
+            if isinstance(message["content"], str)
+            else message["content"]
+        )
+    ]
+
+
+def long_rows(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    threshold: int,
+    tokens: float,
+) -> LongRows:
+    """The rows whose prompt has more than `threshold` tokens, where requests have `tokens` on average.
+
+    Of all rows, by the bytes of their prompt columns and the system prompt: a sample would miss rare long ones.
+    """
+    source = f"read_parquet({literal(str(context.folder(record).source))})"
+    fixed = len((context.workload.prompt.system or "").encode())
+    size = " + ".join(
+        f"coalesce(strlen({quoted(column)}::VARCHAR), 0)"
+        for column in context.workload.prompt.columns
+    )
+    rows, long, total, of_long = connection.execute(
+        f"SELECT count(*), count(*) FILTER (long), sum(size), coalesce(sum(size) FILTER (long), 0) FROM "
+        f"(SELECT size, size * $tokens > $threshold * avg(size) OVER () AS long "
+        f"FROM (SELECT {size} + {fixed} AS size FROM {source}))",
+        {"tokens": tokens, "threshold": threshold},
+    ).fetchall()[0]
+    return LongRows(share_of(long, rows), share_of(of_long, total))
