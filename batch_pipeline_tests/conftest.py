@@ -23,6 +23,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "0.05")
     monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "1")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "test-key")
+    # Nothing listens there: a test that starts no simulator must not reach the real API.
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
 
 

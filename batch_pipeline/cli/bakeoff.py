@@ -20,7 +20,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.workload.catalogue import find_workload
 
 if TYPE_CHECKING:
-    from batch_pipeline.stages.bakeoff_candidates import Bakeoff
+    from batch_pipeline.bakeoff.candidates import Bakeoff
 
 
 @click.command()
@@ -74,7 +74,7 @@ def bakeoff(
     _check_target(target)
     named = [each.strip() for each in models.split(",") if each.strip()]
     with interruptible():
-        from batch_pipeline.stages.bakeoff import holding_bakeoff
+        from batch_pipeline.bakeoff.drive import holding_bakeoff
 
         settings = Settings.from_environment()
         found = find_workload(workload, settings)
@@ -88,9 +88,9 @@ def bakeoff(
 
 def _drive(opened: Bakeoff, max_wait: float | None, max_usd: float | None) -> list[str]:
     """Why it is not finished; nothing when it is. Raises ConfigurationError."""
+    from batch_pipeline.bakeoff.drive import run_bakeoff
     from batch_pipeline.claude.client import BatchesApi
     from batch_pipeline.claude.errors import UnreachableError
-    from batch_pipeline.stages.bakeoff import run_bakeoff
 
     try:
         with interruptible():
@@ -109,7 +109,7 @@ def _drive(opened: Bakeoff, max_wait: float | None, max_usd: float | None) -> li
 
 
 def _say_bound(opened: Bakeoff, max_usd: float | None) -> None:
-    from batch_pipeline.stages.bakeoff_bound import bound
+    from batch_pipeline.bakeoff.bound import bound
 
     guesses = bound(opened)
     if not guesses:
@@ -136,9 +136,9 @@ def _unfinished(workload: str, bakeoff_id: str, left: list[str], *, as_json: boo
 
 
 def _show(opened: Bakeoff, target: Path | None, *, as_json: bool) -> None:
+    from batch_pipeline.bakeoff.outcomes import bakeoff_result
     from batch_pipeline.report.bakeoff_page import write_bakeoff, write_page
     from batch_pipeline.report.bakeoff_words import to_json
-    from batch_pipeline.stages.bakeoff_outcomes import bakeoff_result
 
     result = bakeoff_result(opened)
     path = write_bakeoff(result)

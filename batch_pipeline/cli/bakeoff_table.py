@@ -4,11 +4,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from batch_pipeline.bakeoff.outcomes import BakeoffResult
 from batch_pipeline.measure.bakeoff import Candidate
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.report.bakeoff_words import between, sentences
 from batch_pipeline.report.wording import percent, usd
-from batch_pipeline.stages.bakeoff_outcomes import BakeoffResult
 
 # A file or a pipe has no width of its own.
 _WIDTH = 160

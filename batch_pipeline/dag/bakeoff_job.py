@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from batch_pipeline.bakeoff.drive import holding_bakeoff, run_bakeoff
+from batch_pipeline.bakeoff.outcomes import bakeoff_result
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import numbers
@@ -10,8 +12,6 @@ from batch_pipeline.errors import PipelineError
 from batch_pipeline.report.bakeoff_page import write_bakeoff
 from batch_pipeline.report.bakeoff_words import markdown, sentences
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.bakeoff import holding_bakeoff, run_bakeoff
-from batch_pipeline.stages.bakeoff_outcomes import bakeoff_result
 from batch_pipeline.workload.workload import Workload
 
 

@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+from batch_pipeline.bakeoff.candidates import bakeoff_path
+from batch_pipeline.bakeoff.outcomes import BakeoffResult
 from batch_pipeline.measure.bakeoff import FEW_ROWS, Candidate
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.report.bakeoff_chart import (
@@ -20,8 +22,6 @@ from batch_pipeline.report.banner import SHAPES
 from batch_pipeline.report.rendering import render
 from batch_pipeline.report.wording import percent, plain, usd
 from batch_pipeline.rows import replacing
-from batch_pipeline.stages.bakeoff_candidates import bakeoff_path
-from batch_pipeline.stages.bakeoff_outcomes import BakeoffResult
 
 
 def write_bakeoff(result: BakeoffResult) -> Path:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from batch_pipeline.bakeoff.outcomes import BakeoffResult
 from batch_pipeline.measure.bakeoff import FEW_ROWS, Candidate, Comparison, Ranking
 from batch_pipeline.measure.rates import Rate
 from batch_pipeline.report.interval import wilson
 from batch_pipeline.report.wording import percent, plain, plural, usd
-from batch_pipeline.stages.bakeoff_outcomes import BakeoffResult
 
 
 def sentences(result: BakeoffResult) -> list[str]:

@@ -15,7 +15,7 @@ from batch_pipeline.ledger.transactions import now
 from batch_pipeline.measure.spend import measure_spend
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.rows.query import querying, read_parquets
-from batch_pipeline.stages.bakeoff_candidates import bakeoff_name
+from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS
 from batch_pipeline.stages.plan import LoadPlan

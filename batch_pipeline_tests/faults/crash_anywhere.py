@@ -33,8 +33,11 @@ STAGES = "batch_pipeline_tests.faults.driving:stages"
 RUN = "batch_pipeline_tests.faults.driving:run"
 _MAX_WAIT = 60
 
-_ROWS = rows("A customer", 6, "r{n:03}")
+_KNOWN = rows("A customer", 6, "r{n:03}")
+# One asks what another asks, so that the two share an answer.
+_ROWS = [*_KNOWN, {**_KNOWN[3], "id": "again"}]
 _GOLDEN = rows("A golden customer", 2, "g{n:03}")
+_GATES = {"min_validity": 0, "golden_drop_points": 100, "max_cost_usd": 5}
 # Two waves, the second in two chunks: rows climb, and are sent again. Decided by the row alone, so that a night
 # that was interrupted has the same answers.
 _SCENARIO: dict[str, Any] = {
@@ -122,8 +125,10 @@ class Crashes:
     @contextmanager
     def _place(self) -> Iterator[Place]:
         folder = self._folder / str(next(self._numbers))
-        with opened(folder, [*_ROWS, *_GOLDEN], _SCENARIO) as place:
-            write_workload(folder, WORKLOAD, {DAY: _ROWS}, _GOLDEN, limits={"attempts": 2})
+        with opened(folder, [*_KNOWN, *_GOLDEN], _SCENARIO) as place:
+            # The pilot may be as bad as it likes: what is looked at is that it goes on.
+            more: dict[str, Any] = {"pilot": {"rows": 2}, "gates": _GATES}
+            write_workload(folder, WORKLOAD, {DAY: _ROWS}, _GOLDEN, limits={"attempts": 2}, **more)
             yield place
         shutil.rmtree(folder)
 

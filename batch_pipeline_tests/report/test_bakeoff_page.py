@@ -10,12 +10,12 @@ from fractions import Fraction
 
 import pytest
 
+from batch_pipeline.bakeoff.candidates import open_bakeoff
+from batch_pipeline.bakeoff.outcomes import BakeoffResult
 from batch_pipeline.measure.bakeoff import Accepted, RowOutcome, rank
 from batch_pipeline.report.bakeoff_page import bakeoff_html, write_bakeoff
 from batch_pipeline.report.bakeoff_words import markdown, sentences, to_json
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.bakeoff_candidates import open_bakeoff
-from batch_pipeline.stages.bakeoff_outcomes import BakeoffResult
 from batch_pipeline_tests.night import HAIKU, OPUS, SONNET, Night
 
 HOSTILE = "<b>a</b>&\"'"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import duckdb
 
+from batch_pipeline.bakeoff.candidates import Bakeoff, begun
 from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.rows.query import querying, quoted
-from batch_pipeline.stages.bakeoff_candidates import Bakeoff, begun
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.requests import request_maker
 

@@ -8,13 +8,13 @@ from statistics import median
 
 import duckdb
 
+from batch_pipeline.bakeoff.candidates import Bakeoff, bakeoff_path
 from batch_pipeline.claude.prices import load_prices, register_prices, require_prices, spend_sql
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger.records import Baseline
 from batch_pipeline.measure.bakeoff import Accepted, Ranking, RowOutcome, rank
 from batch_pipeline.measure.golden import golden_set, grade_rows
 from batch_pipeline.rows.query import querying
-from batch_pipeline.stages.bakeoff_candidates import Bakeoff, bakeoff_path
 from batch_pipeline.stages.baseline import is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import load_answers, load_tables

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from batch_pipeline.bakeoff.candidates import Bakeoff, model_of, open_bakeoff
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.obstacles import NoRoomError
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.bakeoff_candidates import Bakeoff, bakeoff_name, model_of, open_bakeoff
+from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.chunks import SendSummary
 from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.context import LoadContext

@@ -14,19 +14,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from batch_pipeline.bakeoff.golden_rows import GoldenRows, open_golden_rows, write_golden_rows
 from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.bakeoff_golden import GoldenRows, open_golden_rows, write_golden_rows
+from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.workload.spec import GatesSpec, SourceSpec
 from batch_pipeline.workload.workload import Workload
 
 RETIRES_SOON = timedelta(days=60)
-_LONGEST_NAME = 64  # of the ledger's column
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -61,14 +61,6 @@ class Bakeoff:
     @property
     def started(self) -> bool:
         return any(begun(candidate) for candidate in self.candidates)
-
-
-def bakeoff_name(workload: str) -> str:
-    """What the candidates' loads are recorded under."""
-    name = f"{workload}-bakeoff"
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{workload[:40]}-{hashlib.sha256(workload.encode()).hexdigest()[:8]}-bakeoff"
 
 
 def bakeoff_path(bakeoff: Bakeoff) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from batch_pipeline.bakeoff.candidates import Bakeoff, open_bakeoff
+from batch_pipeline.bakeoff.drive import holding_bakeoff, run_bakeoff
+from batch_pipeline.bakeoff.outcomes import BakeoffResult, bakeoff_result
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.prices import price_for
 from batch_pipeline.errors import ConfigurationError, PipelineError
@@ -20,9 +23,7 @@ from batch_pipeline.measure.bakeoff import Candidate
 from batch_pipeline.report.index import write_index
 from batch_pipeline.settings import Settings
 from batch_pipeline.simulator import Simulator
-from batch_pipeline.stages.bakeoff import holding_bakeoff, run_bakeoff
-from batch_pipeline.stages.bakeoff_candidates import Bakeoff, bakeoff_name, open_bakeoff
-from batch_pipeline.stages.bakeoff_outcomes import BakeoffResult, bakeoff_result
+from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.baseline import record_baseline
 from batch_pipeline.stages.purge import Purge
 from batch_pipeline.workload.spec import NAME
