@@ -47,6 +47,7 @@ def decide(
     override_reason: str | None,
     cancelled: str | None = None,
     unpriced: int = 0,
+    reused: int = 0,
 ) -> GateDecision:
     """The gate of a settled load. An override opens it for any reason but a leak.
 
@@ -59,7 +60,7 @@ def decide(
         *([_Finding("leak", changed)] if changed else []),
         *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),
         *([_Finding("hold", _UNGRADED)] if ungraded else [_golden(golden, gates)]),
-        *_validity(validity, gates),
+        *_validity(validity, gates, reused),
         *_cost(cost_usd, unpriced, gates),
     ]
     leaks, holds, passes = (
@@ -169,10 +170,13 @@ def _visible(golden: GoldenScore, points: Decimal) -> str:
     return f"{said}, so a pass proves little" if few else said
 
 
-def _validity(validity: Rate, gates: GatesSpec) -> list[_Finding]:
+def _validity(validity: Rate, gates: GatesSpec, reused: int) -> list[_Finding]:
     least = gates.min_validity
     if least is None:
         return []
+    if not validity.denominator and reused:
+        said = f"{reused:,} rows keep an earlier load's answer, and no other was asked"
+        return [_Finding("pass", said)]
     said = f"output validity {_percent(validity.value)} at tier 0, first attempt"
     if not validity.denominator or validity.numerator < Fraction(least) * validity.denominator:
         return [_Finding("hold", f"{said}; the gate holds below {float(least):.1%}")]

@@ -246,6 +246,7 @@ def _scorecard(
             fingerprint=fingerprint,
             override_reason=override.reason if override else override_reason,
             cancelled=record.cancel_reason,
+            reused=reused,
         )
         if changed and record.promoted_at is not None:
             said = f"promoted at {record.promoted_at:%Y-%m-%d %H:%M} UTC; the declaration changed since"

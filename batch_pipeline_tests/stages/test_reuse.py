@@ -255,3 +255,9 @@ def test_a_night_on_which_nothing_changed_needs_no_pilot(nights: Nights) -> None
     assert send_pending(night.context, BatchesApi).pilot is None
     card = night.settle()
     assert (card.settled, card.requests, card.reused) == (True, 0, 4)
+
+
+def test_a_load_that_keeps_all_its_answers_has_no_validity_to_be_held_for(nights: Nights) -> None:
+    second = nights.promoted(SECOND, gates={"min_validity": 0.95})
+    assert sent(second) == set()
+    assert set(promoted_rows(second)) == {row["id"] for row in EVERY_NIGHT}
