@@ -43,7 +43,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
             else ""
         ),
     )
-    if card.savings is not None:
+    if card.savings is not None and card.savings.synchronous_usd:
         _add_savings(table, card.savings)
     table.add_row(
         "escalation rate",

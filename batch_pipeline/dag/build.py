@@ -60,12 +60,13 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         # Partitioned checks are marked preview: known, and pinned with Dagster's version.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         checks = [*build_checks(workload, partitions), build_sending_check(workload, partitions)]
+        face = AssetFace(workload, partitions)
+        assets = [*submit_assets(face), *collect_assets(face), *publish_assets(face)]
     watch = build_watch_job(workload, partitions, EXECUTOR)
     cancel = build_cancel_job(workload, partitions, EXECUTOR)
     bakeoff = build_bakeoff_job(workload, EXECUTOR)
-    face = AssetFace(workload, partitions)
     return dg.Definitions(
-        assets=[*submit_assets(face), *collect_assets(face), *publish_assets(face)],
+        assets=assets,
         asset_checks=checks,
         jobs=[*jobs, watch, cancel, bakeoff],
         sensors=[build_sensor(workload, [*jobs, watch]), build_alert_sensor(workload.name)],

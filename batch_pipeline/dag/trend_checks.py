@@ -3,7 +3,6 @@
 They read the metrics that golden_score has just written, so that each says what a person can look up.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -52,18 +51,15 @@ def night_specs(
         if slices
         else "The workload declares no slices."
     )
-    with warnings.catch_warnings():
-        # Partitioned checks are marked preview: known, and pinned with Dagster's version.
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        return [
-            dg.AssetCheckSpec(
-                name=check,
-                asset=asset_key(workload.name, "golden_score"),
-                description=description,
-                partitions_def=partitions,
-            )
-            for check, description in (described | _LAGGING).items()
-        ]
+    return [
+        dg.AssetCheckSpec(
+            name=check,
+            asset=asset_key(workload.name, "golden_score"),
+            description=description,
+            partitions_def=partitions,
+        )
+        for check, description in (described | _LAGGING).items()
+    ]
 
 
 def night_results(context: LoadContext) -> Iterator[dg.AssetCheckResult]:

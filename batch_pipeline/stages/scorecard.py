@@ -253,7 +253,7 @@ def _scorecard(
             gate = GateDecision(True, [said], record.promoted_fingerprint or fingerprint)
     elif record.held_by is not None and record.stopped is not None:
         # Closed before all was sent; no row is promoted, so it names none.
-        gate = GateDecision(False, [record.stopped], "")
+        gate = GateDecision(False, [record.stopped.rstrip(".")], "")
     return Scorecard(
         workload=record.workload,
         load=record.load,

@@ -83,7 +83,7 @@ def test_a_contract_that_the_api_refuses_costs_a_pilot(
     assert card.gate is not None and not card.gate.promote
     [reason] = card.gate.reasons
     assert "0 of 6 answers are valid" in reason
-    assert "the API refused 6 as invalid requests" in reason
+    assert "the API refused 6 as invalid requests (" in reason
     assert "--resend" in reason and "`pilot: false`" in reason
     [page] = [f for f in findings(n.ledger, n.context.record(), n.context.settings) if f.page]
     assert "the pilot of 6 rows did not pass" in page.sentence
