@@ -43,6 +43,13 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
             else ""
         ),
     )
+    if card.foreseen_usd is not None:
+        expected, most = card.foreseen_usd
+        table.add_row(
+            "was estimated",
+            f"${expected:.4f}",
+            f"before anything was sent, ${most:.4f} at most",
+        )
     if card.savings is not None and card.savings.synchronous_usd:
         _add_savings(table, card.savings)
     table.add_row(

@@ -190,6 +190,10 @@ def measures_of(card: Scorecard) -> list[Measure]:
             Measure(f"usd_tier_{tier}", usd, None, usd)
             for tier, usd in card.spend.usd_by_tier.items()
         ]
+    if card.foreseen_usd is not None:
+        expected, most = card.foreseen_usd
+        measures.append(Measure("estimate_usd", expected, None, expected))
+        measures.append(Measure("estimate_bound_usd", most, None, most))
     if card.savings is not None:
         measures += _saved(card.savings)
     return measures

@@ -131,6 +131,7 @@ def plan_after_pilot(context: LoadContext, record: Load) -> LoadPlan:
         tiers=priced,
         typical_usd=typical,
         bound_usd=most,
+        before_pilot=kept.foreseen_usd,
     )
     keep_plan(folder, plan)
     return plan

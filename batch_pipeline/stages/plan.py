@@ -71,6 +71,13 @@ class LoadPlan:
     duplicates: int = 0
     notes: tuple[str, ...] = ()
     made_for: str = ""
+    # What was foreseen before anything was sent, where a pilot has corrected it since.
+    before_pilot: tuple[float, float] | None = None
+
+    @property
+    def foreseen_usd(self) -> tuple[float, float]:
+        """What the load should cost, and at most, as it was known before anything of it was sent."""
+        return self.before_pilot or (self.typical_usd, self.bound_usd)
 
     def bound(self, tier: int, requests: int) -> float:
         """The most that so many requests of a tier should cost, in US dollars."""
@@ -97,6 +104,7 @@ class LoadPlan:
                 "made_at": datetime.fromisoformat(kept["made_at"]),
                 "lane": Lane(kept["lane"]),
                 "escalation": Interval(**kept["escalation"]),
+                "before_pilot": tuple(kept["before_pilot"]) if kept.get("before_pilot") else None,
                 "tiers": tiers,
                 "notes": tuple(kept.get("notes", ())),
             }

@@ -31,6 +31,7 @@ from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.costs import costs_of
 from batch_pipeline.stages.decisions import fingerprint_of_people
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
+from batch_pipeline.stages.plan import kept_plan
 
 _RESULTS = ("succeeded", "errored", "canceled", "expired")
 
@@ -63,6 +64,8 @@ class Scorecard:
     asked_once: int = 0
     reused: int = 0
     savings: Savings | None = None
+    # What the load should cost, and at most, before anything of it was sent; None of loads without a plan.
+    foreseen_usd: tuple[float, float] | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -108,6 +111,8 @@ class Scorecard:
             "promoted_rows": self.promoted_rows,
             "asked_once": self.asked_once,
             "reused": self.reused,
+            "estimate": self.foreseen_usd
+            and {"usd": self.foreseen_usd[0], "bound_usd": self.foreseen_usd[1]},
             "savings": self.savings and self.savings.to_json(self.dispositions["validated"]),
         }
 
@@ -254,6 +259,7 @@ def _scorecard(
     elif record.held_by is not None and record.stopped is not None:
         # Closed before all was sent; no row is promoted, so it names none.
         gate = GateDecision(False, [record.stopped.rstrip(".")], "")
+    plan = kept_plan(folder)
     return Scorecard(
         workload=record.workload,
         load=record.load,
@@ -277,6 +283,7 @@ def _scorecard(
         asked_once=asked_once,
         reused=reused,
         savings=costs_of(connection, context, record, priced_on),
+        foreseen_usd=plan.foreseen_usd if plan else None,
     )
 
 

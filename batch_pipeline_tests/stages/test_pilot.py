@@ -10,6 +10,7 @@ from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action
 from batch_pipeline.stages.pilot import judge_pilot, pilot_rows
+from batch_pipeline.stages.plan import kept_plan
 from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.workload.spec import WorkloadSpec
 from batch_pipeline.workload.workload import Workload
@@ -182,8 +183,6 @@ def test_large_loads_have_one_by_default(
 
 
 def test_what_it_measured_is_planned_with(simulate: Simulate, night: MakeNight) -> None:
-    from batch_pipeline.stages.plan import kept_plan
-
     simulate(rows=[{"fault": "unknown_label", "model": HAIKU, "every": 4}])
     n = night(count=60, golden=0, gates={"min_validity": 0.5}, pilot={"rows": 20})
     n.settle()
@@ -194,3 +193,15 @@ def test_what_it_measured_is_planned_with(simulate: Simulate, night: MakeNight) 
     assert plan.tiers[0].output_tokens.high < 64
     assert measure_load(n.context).cost_usd <= plan.bound_usd
     assert plan.tiers[1].model == SONNET
+
+
+def test_what_was_foreseen_before_it_stays_known(simulate: Simulate, night: MakeNight) -> None:
+    simulate()
+    n = night(count=30, golden=5, **PILOT)
+    n.submit()
+    plan = kept_plan(n.context.folder(n.context.record()))
+    card = n.settle()
+    assert plan is not None
+    assert card.foreseen_usd == (plan.typical_usd, plan.bound_usd)
+    assert card.cost_usd <= card.foreseen_usd[1]
+    assert card.to_json()["estimate"] == {"usd": plan.typical_usd, "bound_usd": plan.bound_usd}
