@@ -23,7 +23,7 @@ from batch_pipeline_tests.stages.watching import posts
 KEYS = {
     "workload", "load", "source_rows", "dispositions", "coverage", "validity", "validity_all_tiers",
     "escalation_rate", "cost_usd", "cost_per_good_row_usd", "unpriced_requests", "golden", "baseline", "gate", "batches", "requests",
-    "results", "tokens", "cache_hit_rate", "promoted_rows",
+    "results", "tokens", "cache_hit_rate", "promoted_rows", "asked_once", "reused", "estimate", "savings",
 }  # fmt: skip
 
 
