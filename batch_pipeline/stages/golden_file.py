@@ -91,7 +91,7 @@ def _check_columns(
     for column in workload.prompt.columns:
         if column in answers:
             raise ConfigurationError(
-                f"prompt.user names the column {column!r}, which would send the right answer along; "
+                f"{workload.prompt.names(column)} the column {column!r}, which would send the right answer along; "
                 "remove it from the prompt."
             )
     for column in needed:

@@ -211,8 +211,8 @@ def _check_columns(workload: Workload, source: OpenedSource) -> None:
     for column in workload.prompt.columns:
         if column not in columns:
             raise ConfigurationError(
-                f"prompt.user names the column {column!r}, which {where} does not have; "
-                f"it has {listed(columns)}."
+                f"{workload.prompt.names(column)} the column {column!r}, which {where} does not have; "
+                f"it has {listed(columns)}{workload.prompt.hint(column)}."
             )
     for column in workload.spec.slices:
         if column not in columns:

@@ -5,6 +5,7 @@ It is compiled once. One that is nothing but text and columns is recognised and 
 several times faster over millions of rows.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,12 @@ _ENVIRONMENT.globals.clear()
 _MARKS = ("{{", "{%", "{#")
 _LITERAL = "; put {% raw %} and {% endraw %} around braces that are meant to be sent"
 
+
+def literal_text(text: str) -> str:
+    """`text` as a template that says just that."""
+    return re.sub(r"\{[{%#]", lambda mark: "{{ '" + mark.group() + "' }}", text)
+
+
 Render = Callable[[Mapping[str, Any]], str]
 
 
@@ -111,6 +118,14 @@ class Prompt:
     def system_columns(self) -> tuple[str, ...]:
         """Those that the system text reads; none of it can be shared by rows where one of them differs."""
         return _columns(self.system or "", "prompt.system")
+
+    def names(self, column: str) -> str:
+        """The beginning of a sentence about a column that the prompt reads: which part of it does."""
+        return f"prompt.{'system' if column in self.system_columns else 'user'} names"
+
+    def hint(self, column: str) -> str:
+        """What else may be meant by a column that the source does not have."""
+        return _LITERAL if column in self.system_columns else ""
 
     @cached_property
     def parts(self) -> Sequence[tuple[str, str | None]] | None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import yaml
 
+from batch_pipeline.workload.prompt import literal_text
+
 
 def declaration_text(
     *,
@@ -39,10 +41,11 @@ def declaration_text(
 
 
 def system_text(field: str, labels: Sequence[str]) -> str:
-    """A system prompt to begin with."""
+    """A system prompt to begin with. Braces in names and labels stay what they are."""
     if not labels:
-        return _SUMMARY_PROMPT.format(field=field)
-    return _LABEL_PROMPT.format(field=field, labels="\n".join(f"- {label}" for label in labels))
+        return literal_text(_SUMMARY_PROMPT.format(field=field))
+    listed = "\n".join(f"- {label}" for label in labels)
+    return literal_text(_LABEL_PROMPT.format(field=field, labels=listed))
 
 
 def scalar(value: str) -> str:

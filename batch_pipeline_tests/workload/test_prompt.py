@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.workload.prompt import Prompt
+from batch_pipeline.workload.prompt import Prompt, literal_text
 from batch_pipeline.workload.spec import PromptSpec
 
 
@@ -166,3 +166,11 @@ def test_a_message_in_two_is_the_message(head: int, a: str, b: str) -> None:
     row = {"a": a, "b": b}
     assert loaded.parts == [("Document: ", None), ("", "a"), ("\nQuestion: ", None), ("", "b")]
     assert "".join(loaded.render_in_two(head)(row)) == loaded.render(row)
+
+
+@given(st.text(st.sampled_from("{}%#'\\ a")))
+def test_a_text_made_literal_says_just_that(text: str) -> None:
+    loaded = Prompt.load(PromptSpec(system=literal_text(f"- {text}."), user="{{ text }}"), Path())
+    assert loaded.system_columns == ()
+    assert loaded.render_system is not None
+    assert loaded.render_system({}) == f"- {text}."
