@@ -15,8 +15,10 @@ _OF_THE_REQUEST = frozenset({400, 413, 422})
 _TOO_MUCH = frozenset({429, 529})
 # The API's 400 when an organization has run out of prepaid credit; no other request would be taken either.
 _NO_CREDIT = "Your credit balance is too low"
-# Nobody knows whether such a request was answered, and paid.
-_LOST = ("api_error", "timeout_error")
+# A process that ended while it waited for the answer.
+INTERRUPTED = "interrupted"
+# Nobody knows whether a synchronous request that ended so was answered, and paid.
+LOST = ("api_error", "timeout_error", INTERRUPTED)
 
 
 class MessagesApi(BatchesApi):
@@ -76,7 +78,7 @@ class MessagesApi(BatchesApi):
 
 def is_lost(result: bytes) -> bool:
     """Whether `answer` does not know what became of the request."""
-    return result.startswith(tuple(errored(kind, "").partition(b',"message"')[0] for kind in _LOST))
+    return result.startswith(tuple(errored(kind, "").partition(b',"message"')[0] for kind in LOST))
 
 
 def _succeeded(content: bytes) -> bytes:

@@ -38,7 +38,7 @@ def print_scorecard(card: Scorecard, console: Console | None = None) -> None:
         "–" if good is None else f"${good:.6f}",
         f"${card.cost_usd:.4f} in all, golden rows, retries and escalations included"
         + (
-            f", without {card.unpriced_requests:,} requests whose results are gone"
+            f", without {card.unpriced_requests:,} requests whose cost is not known"
             if card.unpriced_requests
             else ""
         ),

@@ -47,6 +47,7 @@ def decide(
     override_reason: str | None,
     cancelled: str | None = None,
     unpriced: int = 0,
+    unpriced_usd: float | None = None,
     reused: int = 0,
 ) -> GateDecision:
     """The gate of a settled load. An override opens it for any reason but a leak.
@@ -61,7 +62,7 @@ def decide(
         *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),
         *([_Finding("hold", _UNGRADED)] if ungraded else [_golden(golden, gates)]),
         *_validity(validity, gates, reused),
-        *_cost(cost_usd, unpriced, gates),
+        *_cost(cost_usd, unpriced, unpriced_usd, gates),
     ]
     leaks, holds, passes = (
         [finding.sentence for finding in findings if finding.kind == kind]
@@ -183,16 +184,21 @@ def _validity(validity: Rate, gates: GatesSpec, reused: int) -> list[_Finding]:
     return [_Finding("pass", said)]
 
 
-def _cost(cost_usd: float, unpriced: int, gates: GatesSpec) -> list[_Finding]:
+def _cost(
+    cost_usd: float, unpriced: int, unpriced_usd: float | None, gates: GatesSpec
+) -> list[_Finding]:
     most = gates.max_cost_usd
     if most is None:
         return []
     said = f"cost ${cost_usd:,.4f}"
     if unpriced:
         said = (
-            f"cost at least ${cost_usd:,.4f}, without {unpriced:,} requests whose results are gone"
+            f"cost at least ${cost_usd:,.4f}, without {unpriced:,} requests whose cost is not known"
         )
-        return [_Finding("hold", f"{said}; whether it is above ${most:,} cannot be told")]
+        if unpriced_usd is None:
+            return [_Finding("hold", f"{said}; whether it is above ${most:,} cannot be told")]
+        said += f" (${unpriced_usd:,.4f} at most)"
+        cost_usd += unpriced_usd
     if cost_usd > float(most):
         return [_Finding("hold", f"{said}; the gate holds above ${most:,}")]
     return [_Finding("pass", said)]

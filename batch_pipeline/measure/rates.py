@@ -50,8 +50,9 @@ def unasked(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
 def rates(connection: duckdb.DuckDBPyConnection, source_rows: int) -> dict[str, Rate]:
     """Every rate over production rows, by its name in the metrics table.
 
-    Rates of results count each request once, however many rows share its answer. Rows that keep an earlier
-    load's answer were asked nothing: they count for coverage only.
+    Rows that share an answer count each, as if each had been asked, so that a gate means the same whether
+    duplicates are asked once or not; what the API failed is counted by request. Rows that keep an earlier
+    load's answer were asked nothing: of them only coverage and escalation know.
 
     Args:
         connection: has the tables `rows` and `sendings`.
@@ -69,22 +70,22 @@ def rates(connection: duckdb.DuckDBPyConnection, source_rows: int) -> dict[str, 
                count(*) FILTER ({first} AND outcome = 'truncated'),
                count(*) FILTER ({first} AND outcome = 'refusal'),
                count(*) FILTER ({first}),
-               count(*) FILTER (result = 'errored'),
-               count(*) FILTER (result = 'expired'),
-               count(*)
-        FROM sendings WHERE NOT golden AND NOT shared
+               count(*) FILTER (NOT shared AND result = 'errored'),
+               count(*) FILTER (NOT shared AND result = 'expired'),
+               count(*) FILTER (NOT shared)
+        FROM sendings WHERE NOT golden
         """
     ).fetchall()[0]
-    escalated, closed, distinct, reused = connection.execute(
+    escalated, closed, distinct = connection.execute(
         "SELECT count(*) FILTER (NOT reused AND (top_tier >= 1 OR disposition = 'human_review')), "
-        "count(*) FILTER (disposition IS NOT NULL), count(DISTINCT key), count(*) FILTER (reused) "
+        "count(*) FILTER (disposition IS NOT NULL), count(DISTINCT key) "
         "FROM rows WHERE NOT golden"
     ).fetchall()[0]
     return {
         "coverage": Rate(min(closed, distinct), source_rows),
         "validity": Rate(row[0], row[1]),
         "validity_all_tiers": Rate(row[2], row[3]),
-        "escalation_rate": Rate(escalated, source_rows - reused),
+        "escalation_rate": Rate(escalated, source_rows),
         "truncation_rate": Rate(row[4], row[1]),
         "refusal_rate": Rate(row[5], row[1]),
         "errored_rate": Rate(row[7], row[9]),

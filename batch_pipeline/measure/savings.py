@@ -212,12 +212,15 @@ def measure_costs(
 
 
 def shared_lines(
-    rows_by_tier: Mapping[int, int], paid: Sequence[CostLine], expected_usd: Mapping[int, Decimal]
+    shared: Iterable[tuple[int, int, int]],
+    paid: Sequence[CostLine],
+    expected_usd: Mapping[int, Decimal],
 ) -> list[CostLine]:
     """Rows that shared another's answer, at the mean price of the load's own production requests of that tier.
 
     Args:
-        rows_by_tier: such rows.
+        shared: of each tier, the requests that were not made, and the rows that first shared an answer there: one
+            that climbed has shared several.
         paid: the load's lines.
         expected_usd: a request's price by tier, for where the load paid none.
     """
@@ -230,9 +233,9 @@ def shared_lines(
             "",
             None,
             shared_rows=rows,
-            asked_once_usd=(prices.get(tier, _ZERO) * rows).quantize(_PLACES),
+            asked_once_usd=(prices.get(tier, _ZERO) * requests).quantize(_PLACES),
         )
-        for tier, rows in sorted(rows_by_tier.items())
+        for tier, requests, rows in shared
     ]
 
 

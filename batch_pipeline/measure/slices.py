@@ -91,7 +91,7 @@ def count_slices(
             "INSERT INTO slices SELECT ?, slice, 'validity', count(*) FILTER (outcome = 'valid'), count(*) "
             "FROM sendings JOIN slice_of USING (row) "
             # As the load's validity: a hundred rows that share one bad answer are one thing seen, not a hundred.
-            "WHERE NOT golden AND NOT shared AND tier = 0 AND attempt = 1 AND result = 'succeeded' "
+            "WHERE NOT golden AND tier = 0 AND attempt = 1 AND result = 'succeeded' "
             "GROUP BY slice",
             [column],
         )

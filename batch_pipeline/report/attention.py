@@ -141,8 +141,8 @@ def _rows(facts: PageFacts) -> Iterator[Item]:
         yield Item(
             "note",
             "The cost is a lower bound",
-            f"The results of {plural(card.unpriced_requests, 'request')} are gone from the API, so what they "
-            "cost is not known.",
+            f"What {plural(card.unpriced_requests, 'request')} cost is not known: their results are gone from the API, "
+            "or their synchronous answers were lost and may have been charged.",
         )
 
 

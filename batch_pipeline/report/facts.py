@@ -15,6 +15,7 @@ from batch_pipeline.stages.cache_pays import cache_pays
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.cost_history import CostsExplained, costs_explained
 from batch_pipeline.stages.findings import Finding, findings
+from batch_pipeline.stages.lanes import is_sync
 from batch_pipeline.stages.noticed import Noticed, noticed
 from batch_pipeline.stages.review_status import ReviewStatus, review_status
 from batch_pipeline.stages.scorecard import Scorecard
@@ -86,7 +87,8 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
         batches=[
             (batch, chunks[batch.chunk_id])
             for batch in (context.ledger.batches(record) if record else [])
-            if batch.chunk_id in chunks
+            # One by one there is no turnaround to speak of.
+            if batch.chunk_id in chunks and not is_sync(batch)
         ],
         findings=findings(context.ledger, record, context.settings) if record else [],
         trends={one.watched.measure: one for one in trends_of(graded, context.workload.spec)}

@@ -86,12 +86,13 @@ def _steps(savings: Savings) -> list[Step]:
 
     lost = cached > whole
     words = "Lost by caching" if lost else "Saved by caching"
-    return [
+    steps = [
         step("One by one, without a cache", whole, 0.0, whole),
         step(words, whole - cached, min(cached, whole), max(cached, whole), lost=lost),
-        step("Saved by batching", cached - spent, spent, cached),
-        step("Spent", spent, 0.0, spent),
     ]
+    if savings.saved_batch_usd:
+        steps.append(step("Saved by batching", cached - spent, spent, cached))
+    return [*steps, step("Spent", spent, 0.0, spent)]
 
 
 def _parts(savings: Savings, good: int) -> list[Part]:

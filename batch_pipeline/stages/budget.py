@@ -12,12 +12,11 @@ from decimal import Decimal
 from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.ledger import Lane, Load
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.measure.spend import measure_spend
 from batch_pipeline.rows import LoadFolder
-from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.load_tables import RESULT_COLUMNS
+from batch_pipeline.stages.load_tables import Paid
 from batch_pipeline.stages.plan import LoadPlan
 
 
@@ -44,20 +43,20 @@ def price_collected(context: LoadContext) -> None:
         return
     prices = load_prices(context.settings.prices)
     with querying(context.scratch) as connection:
-        for chunk, batch in todo:
+        for chunk, one in todo:
             folder = LoadFolder.of(
                 context.settings.state, chunk.workload, chunk.load, chunk.generation
             )
             path = folder.results(chunk.chunk_id)
-            if path.is_file():
-                spend = measure_spend(
-                    connection,
-                    read_parquets([str(path)], RESULT_COLUMNS),
-                    prices,
-                    batch.created_at.date(),
-                    batch=chunk.lane is Lane.BATCH,
-                )
-                ledger.update_batch(batch.batch_id, cost_usd=spend.total_usd)
+            if not path.is_file():
+                continue
+            here, none = [str(path)], list[str]()
+            batch, sync = (none, here) if chunk.lane is Lane.SYNC else (here, none)
+            bound = None if chunk.bound_usd is None else chunk.bound_usd / max(chunk.requests, 1)
+            paid = Paid(batch, sync, None, {chunk.chunk_id: bound})
+            spent = paid.measure(connection, prices, one.created_at.date()).total_usd
+            _, unknown = paid.unpriced(connection)
+            ledger.update_batch(one.batch_id, cost_usd=spent + (unknown or 0))
 
 
 def budgets(context: LoadContext, record: Load) -> list[Budget]:
@@ -123,8 +122,8 @@ def breach(context: LoadContext, record: Load, cost: Cost) -> str | None:
             return (
                 f"{spent}what remains to be sent could cost up to {_usd(cost.most)} (it should be "
                 f"{_usd(cost.typical)}): more than {budget.option} allows {budget.what}, "
-                f"{_usd(float(budget.limit))}. Raise it, or send fewer rows or a cheaper model; nothing more is "
-                "sent until then."
+                f"{_usd(float(budget.limit))}. Raise it, or send fewer rows or a cheaper model, then "
+                "launch the load again; nothing more is sent until then."
             )
     return None
 

@@ -44,12 +44,17 @@ def costs_of(
     lines = measure_costs(
         connection, "(SELECT * FROM cost_results WHERE NOT taken_over)", prices, on
     )
-    shared: dict[int, int] = dict(
-        connection.execute(
-            "SELECT coalesce(tier, 0), count(*) FROM cost_results WHERE taken_over AND part <> 'resent' "
-            "AND result IN ('succeeded', 'reused') AND NOT asked_after_all GROUP BY ALL"
-        ).fetchall()
-    )
+    shared = connection.execute(
+        """
+        WITH taken AS (
+            SELECT row, coalesce(tier, 0) AS tier FROM cost_results
+            WHERE taken_over AND part NOT IN ('resent', 'paid_twice')
+              AND result IN ('succeeded', 'reused') AND NOT asked_after_all
+        ), firsts AS (SELECT row, min(tier) AS tier FROM taken GROUP BY row)
+        SELECT taken.tier, count(*), count(*) FILTER (firsts.tier = taken.tier)
+        FROM taken JOIN firsts USING (row) GROUP BY taken.tier ORDER BY taken.tier
+        """
+    ).fetchall()
     if shared:
         lines += shared_lines(shared, lines, _expected(context, record))
     return Savings(tuple(merged([*before, *lines])))

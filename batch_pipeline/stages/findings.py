@@ -47,12 +47,13 @@ def findings(ledger: Ledger, record: Load, settings: Settings) -> list[Finding]:
 
 def _of_load(record: Load) -> Iterator[Finding]:
     if record.stopped is not None and not record.cancelled:
-        yield Finding(
-            "stopped",
-            f"Sending has stopped: {record.stopped} Mend that, then launch the submit job (or call "
-            "`batch-pipeline run`) again.",
-            page=True,
+        # The sentence of a gate that was closed says what to do.
+        then = (
+            " Mend that, then launch the submit job (or call `batch-pipeline run`) again."
+            if record.held_by is None
+            else ""
         )
+        yield Finding("stopped", f"Sending has stopped: {record.stopped}{then}", page=True)
     elif record.not_before is not None and record.not_before > now():
         yield Finding(
             "waits",

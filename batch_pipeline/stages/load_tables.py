@@ -1,10 +1,12 @@
 """The tables behind a load's measures, made from its files and the ledger."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 import duckdb
 
+from batch_pipeline.claude.messages import LOST
 from batch_pipeline.claude.price_table import PriceTable
 from batch_pipeline.ledger import ChunkState, Lane, Load
 from batch_pipeline.ledger.records import Phase
@@ -28,6 +30,7 @@ RESULT_COLUMNS = {
     "model": "VARCHAR",
     "inference_geo": "VARCHAR",
     "shared": "BOOLEAN",
+    "error_type": "VARCHAR",
     **{f"{kind}_tokens": "BIGINT" for kind in TOKENS},
 }
 
@@ -96,10 +99,27 @@ class Paid:
     batch: list[str]
     sync: list[str]
     before: Spend | None
+    # What a request of each chunk should cost at most; None where nobody has estimated it.
+    bounds: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
         return [*self.batch, *self.sync]
+
+    def unpriced(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, float | None]:
+        """Requests whose cost nobody knows, and what they cost at most (None where that is not known either).
+
+        Their results are gone from the API, or their synchronous answer was lost.
+        """
+        batch, sync = (read_parquets(paths, RESULT_COLUMNS) for paths in (self.batch, self.sync))
+        found = connection.execute(
+            f"SELECT chunk_id, count(*) FROM {batch} WHERE result = 'gone' AND NOT coalesce(shared, false) "
+            f"GROUP BY ALL UNION ALL SELECT chunk_id, count(*) FROM {sync} WHERE (result = 'gone' OR "
+            f"result = 'errored' AND error_type IN {LOST}) AND NOT coalesce(shared, false) GROUP BY ALL"
+        ).fetchall()
+        most = [self.bounds.get(chunk_id) for chunk_id, _ in found]
+        usd = sum(n * bound for (_, n), bound in zip(found, most, strict=True) if bound is not None)
+        return sum(n for _, n in found), None if None in most else usd
 
     def measure(self, connection: duckdb.DuckDBPyConnection, prices: PriceTable, on: date) -> Spend:
         """What all of it cost. Raises ConfigurationError as `measure_spend`."""
@@ -122,12 +142,18 @@ def paid_for(context: LoadContext, record: Load) -> Paid:
     batch: list[str] = []
     sync: list[str] = []
     before: Spend | None = None
+    bounds: dict[str, float | None] = {}
     for one in context.ledger.generations(record.workload, record.load):
         if one.purged_at is not None:
             batch, sync, before = [], [], kept_scorecard(state, one).spend
             continue
         folder = LoadFolder.of(state, one.workload, one.load, one.generation)
-        at_full_price = {c.chunk_id for c in context.ledger.chunks(one) if c.lane is Lane.SYNC}
+        chunks = context.ledger.chunks(one)
+        at_full_price = {c.chunk_id for c in chunks if c.lane is Lane.SYNC}
+        bounds |= {
+            c.chunk_id: None if c.bound_usd is None else c.bound_usd / max(c.requests, 1)
+            for c in chunks
+        }
         for path in sorted(folder.results("x").parent.glob("[!.]*.parquet")):
             (sync if path.stem in at_full_price else batch).append(str(path))
-    return Paid(batch, sync, before)
+    return Paid(batch, sync, before, bounds)

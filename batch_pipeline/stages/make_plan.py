@@ -100,18 +100,7 @@ def plan_after_pilot(context: LoadContext, record: Load) -> LoadPlan:
         raise PipelineError(f"{context} has no plan; materialise source_rows first.")
     with querying(context.scratch) as connection:
         own = own_answers(connection, context, record)
-        tiers = [
-            ExpectedTier(
-                spec=spec,
-                tokens=_measured_input(tier, position, kept, own),
-                output=own.output.get(position, mean_of(tier.output_tokens)),
-                choice=CacheChoice(tier.cache, works=_reaches(context, tier), why=tier.cache_why),
-                hits=own.hits or Hits(Decimal(str(tier.hit_share)), measured=False),
-            )
-            for position, (spec, tier) in enumerate(
-                zip(context.workload.spec.tiers, kept.tiers, strict=True)
-            )
-        ]
+        tiers = _corrected(context, kept, own)
         escalation = own.escalation or mean_of(kept.escalation)
         priced, typical, most = priced_tiers(
             connection, context, record, tiers, kept.lane, kept.requests, escalation
@@ -135,6 +124,69 @@ def plan_after_pilot(context: LoadContext, record: Load) -> LoadPlan:
     )
     keep_plan(folder, plan)
     return plan
+
+
+def plan_caching(
+    context: LoadContext, record: Load, plan: LoadPlan, tier: int, requests: int
+) -> LoadPlan:
+    """The plan with the caching of one tier decided anew, as it is declared now and by what is known now.
+
+    Of a later tier that is how many rows climb to it: on a night on which more do than ever before, the dearest
+    model would else read a long prefix anew with each. After the pilot it is how often the prefix was found.
+    What is decided is kept.
+
+    Args:
+        context: the load.
+        record: its record.
+        plan: what it follows.
+        tier: a tier that is about to be sent to.
+        requests: how many are.
+    """
+    declared = context.workload.prompt.cache
+    if not plan.tiers[tier].prefix_tokens:
+        return plan
+    table = load_prices(context.settings.prices)
+    model = plan.tiers[tier].model
+    with querying(context.scratch) as connection:
+        own = own_answers(connection, context, record)
+        hits = own.hits or earlier_answers(connection, context, record).hits or ASSUMED
+        choice = choose_cache(
+            declared,
+            model=model,
+            prefix_tokens=plan.tiers[tier].prefix_tokens,
+            minimum=table.facts(model).min_cacheable_tokens,
+            requests=requests,
+            rates=rates_of(table, model, today(), batch=plan.lane == Lane.BATCH),
+            hits=hits,
+            automatic="1h" if plan.lane == Lane.BATCH else "5m",
+        )
+        if choice.cache == plan.tiers[tier].cache:
+            return plan
+        tiers = _corrected(context, plan, own)
+        tiers[tier] = replace(tiers[tier], choice=choice, hits=hits)
+        priced, _, _ = priced_tiers(
+            connection, context, record, tiers, plan.lane, plan.requests, mean_of(plan.escalation)
+        )
+    changed = (*plan.tiers[:tier], priced[tier], *plan.tiers[tier + 1 :])
+    plan = replace(plan, tiers=changed)
+    keep_plan(context.folder(record), plan)
+    return plan
+
+
+def _corrected(context: LoadContext, kept: LoadPlan, own: PastAnswers) -> list[ExpectedTier]:
+    """The tiers of a kept plan with what the load's own answers measured."""
+    return [
+        ExpectedTier(
+            spec=spec,
+            tokens=_measured_input(tier, position, kept, own),
+            output=own.output.get(position, mean_of(tier.output_tokens)),
+            choice=CacheChoice(tier.cache, works=_reaches(context, tier), why=tier.cache_why),
+            hits=own.hits or Hits(Decimal(str(tier.hit_share)), measured=False),
+        )
+        for position, (spec, tier) in enumerate(
+            zip(context.workload.spec.tiers, kept.tiers, strict=True)
+        )
+    ]
 
 
 def draft_plan(

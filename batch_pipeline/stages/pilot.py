@@ -74,16 +74,7 @@ def withhold_the_rest(
 
     The pilot is drawn by the rows' positions alone, so that it is the same however often it is drawn.
     """
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE pilot AS
-        SELECT row FROM states WHERE golden
-        UNION ALL
-        (SELECT row FROM states WHERE NOT golden AND attempt IS DISTINCT FROM 0  -- 0: an earlier load's answer
-         ORDER BY md5_number(concat(row, '|', $load)), row LIMIT {pilot_rows(context, record)})
-        """,
-        {"load": f"{record.workload}|{record.load}"},
-    )
+    _draw(connection, context, record, "states")
     connection.execute(
         "UPDATE states SET next_tier = NULL, next_attempt = NULL "
         # A row that asks the same as one of the pilot has travelled with it, and is of it from then on.
@@ -96,18 +87,36 @@ def withhold_the_rest(
     return not still_open
 
 
+def _draw(
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, table: str
+) -> None:
+    """Makes the temporary table `pilot`: the rows of it, golden ones too, drawn from `states` or `rows`."""
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE pilot AS
+        SELECT row FROM {table} WHERE golden
+        UNION ALL
+        (SELECT row FROM {table} WHERE NOT golden AND attempt IS DISTINCT FROM 0  -- 0: an earlier load's answer
+         ORDER BY md5_number(concat(row, '|', $load)), row LIMIT {pilot_rows(context, record)})
+        """,
+        {"load": f"{record.workload}|{record.load}"},
+    )
+
+
 def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
     """What the rows that were sent so far show: the pilot's, once all of them are closed."""
     spec = context.workload.spec
     with querying(context.scratch) as connection:
         load_tables(connection, context, record)
         load_answers(connection, context, record, context.folder(record))
+        _draw(connection, context, record, "rows")
         rows, judged, valid, refused = connection.execute(
             # Expired ones are sent again: an answer or a refusal comes once for each row.
+            # Rows that travelled with one of the pilot's are no sample of the load.
             "SELECT count(DISTINCT row), "
             "count(*) FILTER (result = 'succeeded' OR outcome = 'invalid_request'), "
             "count(*) FILTER (outcome = 'valid'), count(*) FILTER (outcome = 'invalid_request') "
-            "FROM sendings WHERE NOT golden AND NOT shared AND tier = 0"
+            "FROM sendings SEMI JOIN pilot USING (row) WHERE NOT golden AND tier = 0"
         ).fetchall()[0]
         golden = graded(connection, context, record) if spec.golden and record.golden_rows else None
         why = _said_of_several(connection, context, record) if refused else None

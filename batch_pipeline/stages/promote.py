@@ -57,6 +57,11 @@ def promote(
         folder = context.folder(record)
         reason = (override_reason or "").strip() or None
         with measuring(context, reason) as (connection, card):
+            if not card.settled and record.held_by is not None:
+                raise GateClosedError(
+                    f"{context} is held before all of it was sent, so most rows have no answer to promote: "
+                    f"{record.stopped}"
+                )
             require_settled(context, card)
             gate = card.gate
             assert gate is not None

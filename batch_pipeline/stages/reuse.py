@@ -36,7 +36,8 @@ def carry_over(connection: duckdb.DuckDBPyConnection, context: LoadContext, reco
     if not wanted or record.fingerprint != context.workload.fingerprint():
         return 0
     chunks = context.ledger.chunks(record)
-    if any(chunk.state is not ChunkState.NOT_CREATED for chunk in chunks):
+    # Whoever sends a load again wants other answers than it had.
+    if record.generation > 1 or any(c.state is not ChunkState.NOT_CREATED for c in chunks):
         return 0
     folder = context.folder(record)
     _open_rows(connection, context, folder)
@@ -97,6 +98,10 @@ def _take_over(
     folder = _folder(context, earlier)
     key = f"CAST(p.{quoted(context.workload.spec.source.key)} AS VARCHAR)"
     promoted = f"read_parquet({literal(str(folder.promoted))})"
+    named = {row[0] for row in connection.execute(f"DESCRIBE FROM {promoted}").fetchall()}
+    if context.workload.spec.source.key not in named:
+        # The key was another column then: what was said of a key cannot be told.
+        return False
     if earlier.fingerprint == record.fingerprint and (
         folder.prompts.is_file() or folder.source.is_file()
     ):

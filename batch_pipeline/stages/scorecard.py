@@ -25,12 +25,12 @@ from batch_pipeline.measure.golden import (
 from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates, unasked
 from batch_pipeline.measure.savings import Savings
 from batch_pipeline.measure.spend import Spend
-from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.baseline import held_against, in_force, is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.costs import costs_of
 from batch_pipeline.stages.decisions import fingerprint_of_people
-from batch_pipeline.stages.load_tables import RESULT_COLUMNS, load_answers, load_tables, paid_for
+from batch_pipeline.stages.load_tables import load_answers, load_tables, paid_for
 from batch_pipeline.stages.plan import kept_plan
 
 _RESULTS = ("succeeded", "errored", "canceled", "expired")
@@ -58,7 +58,8 @@ class Scorecard:
     promoted_rows: int
     answered_by: tuple[str, ...] = ()
     requests_by_tier: dict[int, int] = field(default_factory=dict)
-    # Requests whose results the API no longer has: what they cost is not known, so the cost is at least this.
+    # Requests whose results the API no longer has, or whose synchronous answer was lost: what they cost is not
+    # known, so the cost is at least this.
     unpriced_requests: int = 0
     # Source rows without a request of their own: they share one's answer, or keep that of an earlier load.
     asked_once: int = 0
@@ -222,10 +223,7 @@ def _scorecard(
     paid = paid_for(context, record)
     priced_on = batches[0].created_at.date() if batches else datetime.now(UTC).date()
     spend = paid.measure(connection, load_prices(context.settings.prices), priced_on)
-    (unpriced,) = connection.execute(
-        f"SELECT count(*) FROM {read_parquets(paid.files, RESULT_COLUMNS)} "
-        "WHERE result = 'gone' AND NOT coalesce(shared, false)"
-    ).fetchall()[0]
+    unpriced, unpriced_usd = paid.unpriced(connection)
     reconciled = batches_reconcile(chunks, batches)
     by_tier: dict[int, int] = {}
     for chunk in chunks:
@@ -248,6 +246,7 @@ def _scorecard(
             golden=golden,
             cost_usd=spend.total_usd,
             unpriced=unpriced,
+            unpriced_usd=unpriced_usd,
             fingerprint=fingerprint,
             override_reason=override.reason if override else override_reason,
             cancelled=record.cancel_reason,

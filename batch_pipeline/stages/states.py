@@ -101,7 +101,8 @@ def derive_states(
         judged AS (
             SELECT s.{ROW} AS row, s.{GOLDEN} AS golden, s.{KEY} AS key,
                    l.tier, l.attempt, l.sending, l.top_tier, l.chunk_id, v.outcome, v.reason,
-                   CASE WHEN v.outcome IS NOT NULL THEN coalesce(p.policy, 'again') END AS policy
+                   CASE WHEN v.outcome IS NOT NULL THEN coalesce(p.policy, 'again') END AS policy,
+                   coalesce(v.reason = 'errored:interrupted', false) AS interrupted
             FROM read_parquet($source) AS s
             LEFT JOIN last_sendings AS l ON l.row = s.{ROW}
             LEFT JOIN {verdicts} AS v ON v.row = l.row AND v.chunk_id = l.chunk_id
@@ -112,7 +113,7 @@ def derive_states(
                    CASE WHEN policy = 'accept' THEN 'validated'
                         WHEN policy = 'climb' AND tier + 1 >= $tiers THEN 'human_review'
                         WHEN policy = 'give_up' THEN 'quarantined'
-                        WHEN policy = 'again' AND attempt >= $attempts THEN 'quarantined'
+                        WHEN policy = 'again' AND attempt >= $attempts AND NOT interrupted THEN 'quarantined'
                    END AS decided
             FROM judged
         ),
@@ -123,7 +124,7 @@ def derive_states(
                    CASE WHEN cut_off THEN 'quarantined' ELSE decided END AS disposition
             FROM decided
         )
-        SELECT * EXCLUDE (policy, cut_off),
+        SELECT * EXCLUDE (policy, cut_off, interrupted),
                CASE WHEN cut_off THEN 'load_cancelled'
                     WHEN disposition <> 'validated' THEN coalesce(reason, outcome) END
                    AS disposition_reason,
@@ -134,7 +135,8 @@ def derive_states(
                END AS INTEGER) AS next_tier,
                CAST(CASE WHEN disposition IS NOT NULL THEN NULL
                     WHEN sending IS NULL OR policy = 'climb' THEN 1
-                    WHEN policy = 'again' THEN attempt + 1
+                    -- That a process of ours ended is no fault of the API's, and uses up none of its attempts.
+                    WHEN policy = 'again' THEN attempt + CASE WHEN interrupted THEN 0 ELSE 1 END
                END AS INTEGER) AS next_attempt
         FROM closed
         """,

@@ -18,7 +18,7 @@ from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.budget import breach, price_collected, to_come, whole_load
 from batch_pipeline.stages.chunks import SendSummary, send_tier
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.make_plan import plan_after_pilot, plan_load
+from batch_pipeline.stages.make_plan import plan_after_pilot, plan_caching, plan_load
 from batch_pipeline.stages.pilot import judge_pilot, under_way, withhold_the_rest
 from batch_pipeline.stages.plan import LoadPlan
 from batch_pipeline.stages.resolve import needs_resolving, resolve_held
@@ -27,7 +27,7 @@ from batch_pipeline.stages.same_prompts import find_passengers
 from batch_pipeline.stages.send import SendingEndsError, resume_sync
 from batch_pipeline.stages.settle import settle
 from batch_pipeline.stages.shared_prefix import require_constant_prefix
-from batch_pipeline.stages.states import derive_states
+from batch_pipeline.stages.states import derive_states, live_chunks
 
 
 def send_pending(
@@ -139,6 +139,8 @@ def _send(
     pilot = under_way(context, context.record())
     # Rows that ask the same are one request.
     due = {tier: find_passengers(connection, context, record, tier) for tier in due}
+    for tier in _caching_open(context, record, plan, due, pilot=pilot):
+        plan = plan_caching(context, record, plan, tier, due[tier])
     _keep_to_the_budget(context, record, plan, due, pilot=pilot)
     for tier in due:
         send_tier(
@@ -153,6 +155,22 @@ def _send(
             plan=plan,
             pilot=pilot,
         )
+
+
+def _caching_open(
+    context: LoadContext, record: Load, plan: LoadPlan, due: dict[int, int], *, pilot: bool
+) -> list[int]:
+    """The tiers whose caching is decided now: more is known than when the plan was made, or it was declared anew."""
+    declared = context.workload.prompt.cache
+    chunks = live_chunks(context.ledger.chunks(record))
+    begun = {chunk.tier for chunk in chunks if chunk.pilot == pilot}
+    after_pilot = any(chunk.pilot for chunk in chunks) and not pilot
+    return [
+        tier
+        for tier in due
+        if (tier not in begun and (tier > 0 or after_pilot))
+        or (declared != "auto" and declared != plan.tiers[tier].cache)
+    ]
 
 
 def _pilot_passes(context: LoadContext, record: Load, summary: SendSummary) -> bool:

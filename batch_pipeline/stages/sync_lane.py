@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batch_pipeline.claude.body import DamagedBodyError, body_requests
 from batch_pipeline.claude.errors import NotCreatedError, NotNowError
-from batch_pipeline.claude.messages import MessagesApi, errored, is_lost
+from batch_pipeline.claude.messages import INTERRUPTED, MessagesApi, errored, is_lost
 from batch_pipeline.ledger import Chunk, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.stages import stopping
@@ -103,7 +103,7 @@ def _close_interrupted(context: LoadContext, chunk: Chunk, answers: AnswersFile)
     )
     for custom_id in sorted(answers.under_way):
         answers.add(
-            custom_id, errored("interrupted", "the process ended before the answer was there")
+            custom_id, errored(INTERRUPTED, "the process ended before the answer was there")
         )
 
 

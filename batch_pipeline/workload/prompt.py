@@ -60,6 +60,8 @@ _ENVIRONMENT = _Sandbox(
 )
 # A template sees the row and nothing else: `{{ range }}` is a column, not a Python object.
 _ENVIRONMENT.globals.clear()
+# A row's prompt is rendered more than once, and must be the same each time.
+del _ENVIRONMENT.filters["random"]
 
 
 # What makes a system text a template; and what to do with one that only looks like it.

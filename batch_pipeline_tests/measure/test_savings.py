@@ -208,7 +208,7 @@ def test_rows_that_were_asked_once_are_worth_the_mean_request_of_their_tier(
         Request("claude-haiku-4-5", (9000, 0, 0, 0, 0), part="golden"),
         Request("claude-sonnet-4-6", (1000, 0, 0, 0, 0), tier=1, part="escalations"),
     )
-    shared = shared_lines({0: 10, 1: 2, 2: 3}, paid.lines, {2: Decimal("0.5")})
+    shared = shared_lines([(0, 10, 10), (1, 2, 2), (2, 3, 3)], paid.lines, {2: Decimal("0.5")})
     savings = Savings((*paid.lines, *shared))
 
     # 10 at the mean of 2,000 tokens, 2 at 1,000 tokens of the dearer model, 3 at what was expected.

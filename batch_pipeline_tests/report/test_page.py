@@ -172,7 +172,7 @@ def test_an_unpriced_request_makes_the_cost_a_lower_bound(facts: PageFacts) -> N
     page = shown(facts, unpriced_requests=7)
 
     assert "◆ a lower bound" in page.text
-    assert "The results of 7 requests are gone from the API" in page.todo
+    assert "What 7 requests cost is not known" in page.todo
 
 
 def test_a_falling_rate_and_a_broken_slice_are_paged_with_their_figures(facts: PageFacts) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_only_a_row_whose_text_changed_is_sent(nights: Nights) -> None:
         "coverage": (4, 4),
         "validity": (1, 1),
         "validity_all_tiers": (1, 1),
-        "escalation_rate": (0, 1),
+        "escalation_rate": (0, 4),
         "errored_rate": (0, 1),
     }.items():
         rate = card.rates[name]
@@ -214,7 +215,7 @@ def test_an_answer_that_fails_tonights_checks_is_asked_for_anew_at_the_first_tie
     card = night.settle()
     assert sendings(night)["r00002"] == [(0, 1), (1, 1)]
     assert (card.reused, card.dispositions["human_review"]) == (3, 1)
-    assert card.rates["escalation_rate"].denominator == 1
+    assert card.rates["escalation_rate"].denominator == 4
 
 
 @pytest.mark.parametrize("boundary", ["before the record", "after the record"])
@@ -261,3 +262,21 @@ def test_a_load_that_keeps_all_its_answers_has_no_validity_to_be_held_for(nights
     second = nights.promoted(SECOND, gates={"min_validity": 0.95})
     assert sent(second) == set()
     assert set(promoted_rows(second)) == {row["id"] for row in EVERY_NIGHT}
+
+
+def test_a_load_that_is_sent_again_is_asked_anew(nights: Nights) -> None:
+    second = nights.promoted(SECOND)
+    assert sent(second) == set()
+    read_source(second.context, resend=True, requested_by="kim")
+    send_pending(second.context, BatchesApi)
+    assert sent(second) == {row["id"] for row in EVERY_NIGHT}
+
+
+def test_where_the_key_was_another_column_nothing_is_carried_over(nights: Nights) -> None:
+    night = nights.make(SECOND, [{**row, "ref": row["id"]} for row in EVERY_NIGHT])
+    spec = night.context.workload.spec
+    source = spec.source.model_copy(update={"key": "ref"})
+    renamed = replace(night.context.workload, spec=spec.model_copy(update={"source": source}))
+    night = Night(replace(night.context, workload=renamed))
+    night.submit()
+    assert carried(night) == 0

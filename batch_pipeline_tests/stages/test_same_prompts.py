@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Ledger
+from batch_pipeline.measure.rates import Rate
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.same_prompts import prompt_digests
@@ -222,7 +223,7 @@ def test_each_row_is_judged_by_itself_and_one_that_fails_alone_climbs_alone(
     assert finals(n)["k1"] == Final("human_review", "check:place:not_p1", 1, 2)
     assert card.dispositions == {"validated": 2, "quarantined": 0, "human_review": 1}
     validity = card.rates["validity"]
-    assert (validity.numerator, validity.denominator) == (1, 1)
+    assert (validity.numerator, validity.denominator) == (2, 3)
     escalation = card.rates["escalation_rate"]
     assert (escalation.numerator, escalation.denominator) == (1, 3)
 
@@ -384,3 +385,36 @@ def _valid(night: Night) -> dict[str, str]:
         keys[row]: label
         for row, label in rows_of(list(verdicts), "row, fields.label", "outcome = 'valid'")
     }
+
+
+def test_a_gate_decides_the_same_whether_duplicates_are_asked_once_or_each(
+    simulate: Simulate, night: MakeNight
+) -> None:
+    """Nine of ten rows ask the same, and its answer is broken."""
+    simulate(rows=[{"fault": "unknown_label", "contains": "number 0 of"}])
+    for day, dedupe in (("2026-11-19", True), ("2026-11-20", False)):
+        n = night(
+            source=repeated(*[0] * 18, 1, 2),
+            golden=0,
+            day=day,
+            dedupe=dedupe,
+            gates={"min_validity": 0.95},
+            tiers=[{"model": HAIKU, "max_tokens": 64}],
+        )
+        card = n.settle()
+        assert card.rates["validity"] == Rate(2, 20)
+        assert card.gate is not None and not card.gate.promote
+
+
+def test_a_row_that_shared_two_answers_is_one_row_that_was_asked_once(
+    simulate: Simulate, night: MakeNight
+) -> None:
+    simulate(rows=[{"fault": "unknown_label", "model": HAIKU}])
+    n = night(source=repeated(*[0] * 10), golden=0)
+    card = n.settle()
+    assert card.requests == 2
+    assert card.asked_once == 9
+    assert card.savings is not None
+    assert card.savings.asked_once_rows == 9
+    prices = card.spend.usd_by_tier if card.spend else {}
+    assert float(card.savings.asked_once_usd) == pytest.approx(9 * (prices[0] + prices[1]))

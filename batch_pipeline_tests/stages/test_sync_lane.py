@@ -20,6 +20,7 @@ from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import ChunkState, Lane
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages import stopping
+from batch_pipeline.stages.budget import price_collected
 from batch_pipeline.stages.cancel import cancel_load
 from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action, next_step
@@ -171,7 +172,7 @@ def test_after_a_kill_only_what_was_under_way_is_sent_again(
     simulate: Simulate, sync: MakeNight
 ) -> None:
     simulator = simulate()
-    made = sync(concurrency=4, count=60)
+    made = sync(concurrency=4, count=60, limits={"attempts": 1})
     environment = {"BATCH_PIPELINE_WORKLOADS": str(made.folder.parent), "LOAD": made.context.load}
     done = subprocess.run(
         [sys.executable, "-c", KILLED],
@@ -186,9 +187,11 @@ def test_after_a_kill_only_what_was_under_way_is_sent_again(
     assert (chunk.state, chunk.lane) == (ChunkState.INTENT, Lane.SYNC)
     assert made.next() is Action.SUBMIT
 
-    made.settle()
+    card = made.settle()
+    # A death of ours uses up none of a row's attempts.
     assert {final.disposition for final in finals(made).values()} == {"validated"}
-    assert 60 < account_of(simulator)["messages"]["billed"] <= 60 + 4
+    again = account_of(simulator)["messages"]["billed"] - 60
+    assert again <= card.unpriced_requests <= 4
     assert topics(made) == ["interrupted"]
     [interrupted] = findings(made.ledger, made.context.record(), made.context.settings)
     assert "up to 4 requests were under way" in interrupted.sentence
@@ -298,9 +301,14 @@ def test_a_lost_answer_is_sent_again_within_its_attempts(
     simulate: Simulate, sync: MakeNight
 ) -> None:
     simulator = simulate(**on_messages("drop_after_accepting", nth=2))
-    made = sync()
-    made.settle()
+    made = sync(gates={"max_cost_usd": 5})
+    card = made.settle()
     assert account_of(simulator)["messages"]["billed"] == ALL + 1
+    assert card.unpriced_requests == 1
+    assert card.gate is not None
+    assert any("1 requests whose cost is not known ($" in reason for reason in card.gate.reasons)
+    price_collected(made.context)
+    assert made.ledger.committed_usd("questions") > card.cost_usd
     assert {final.disposition for final in finals(made).values()} == {"validated"}
 
 
