@@ -41,6 +41,18 @@ class PilotResult:
     problems: tuple[str, ...]
 
     @property
+    def advice(self) -> str:
+        """What to do where it did not pass."""
+        first = (
+            "mend the prompt or the contract and send the load again with --resend"
+            if self.judged
+            else "send the load again with --resend when the API answers"
+        )
+        return (
+            f"The rest was not sent: {first}, or set `pilot: false` to send the rest all the same."
+        )
+
+    @property
     def sentence(self) -> str:
         """What it showed, whether it passed or not."""
         if self.problems:
@@ -110,19 +122,23 @@ def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
         load_tables(connection, context, record)
         load_answers(connection, context, record, context.folder(record))
         _draw(connection, context, record, "rows")
-        rows, judged, valid, refused = connection.execute(
+        rows, judged, valid, refused, mostly = connection.execute(
             # Expired ones are sent again: an answer or a refusal comes once for each row.
             # Rows that travelled with one of the pilot's are no sample of the load.
             "SELECT count(DISTINCT row), "
             "count(*) FILTER (result = 'succeeded' OR outcome = 'invalid_request'), "
-            "count(*) FILTER (outcome = 'valid'), count(*) FILTER (outcome = 'invalid_request') "
+            "count(*) FILTER (outcome = 'valid'), count(*) FILTER (outcome = 'invalid_request'), "
+            "mode(outcome) "
             "FROM sendings SEMI JOIN pilot USING (row) WHERE NOT golden AND tier = 0"
         ).fetchall()[0]
         golden = graded(connection, context, record) if spec.golden and record.golden_rows else None
         why = _said_of_several(connection, context, record) if refused else None
     least = spec.gates.min_validity
     least_share = float(LEAST_VALIDITY if least is None else least)
-    said = _validity(judged, valid, refused, least_share, why)
+    if judged:
+        said = _validity(judged, valid, refused, least_share, why)
+    else:
+        said = f"not one of its rows was answered ({mostly or 'none could be sent'})"
     held = None if golden is None else refused_golden(golden, spec.gates)
     return PilotResult(
         rows, judged, valid, refused, golden, tuple(each for each in (said, held) if each)
@@ -147,8 +163,6 @@ def _said_of_several(
 
 
 def _validity(judged: int, valid: int, refused: int, least: float, why: str | None) -> str | None:
-    if not judged:
-        return "not one of its rows was answered"
     # One-sided: how likely so few are valid where the share is just what is asked for.
     if valid >= least * judged or binom.cdf(valid, judged, least) >= _ALPHA:
         return None

@@ -184,8 +184,7 @@ def _pilot_passes(context: LoadContext, record: Load, summary: SendSummary) -> b
     context.ledger.update_load(
         record,
         held_by="pilot",
-        stopped=f"{result.sentence}. The rest was not sent: mend the prompt or the contract and send the load "
-        "again with --resend, or set `pilot: false` to send the rest all the same.",
+        stopped=f"{result.sentence}. {result.advice}",
     )
     return False
 

@@ -129,7 +129,11 @@ def test_one_that_expires_each_time_stops_the_night(simulate: Simulate, night: M
     n = night(count=30, golden=5, limits={"attempts": 2}, **PILOT)
     card = n.settle()
     assert requests_of(n) == [11, 11]
-    assert card.gate is not None and "not one of its rows was answered" in card.gate.reasons[0]
+    assert (
+        card.gate is not None
+        and "not one of its rows was answered (expired)" in card.gate.reasons[0]
+    )
+    assert "when the API answers" in card.gate.reasons[0]
 
 
 def test_a_cancelled_load_closes_the_rows_that_waited_for_it(
