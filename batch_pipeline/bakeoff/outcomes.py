@@ -1,6 +1,7 @@
 """What a bake-off showed: every golden row of every candidate, graded and priced, against what counts for the workload."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -8,13 +9,14 @@ from statistics import median
 
 import duckdb
 
-from batch_pipeline.bakeoff.candidates import Bakeoff, bakeoff_path
+from batch_pipeline.bakeoff.candidates import Bakeoff, bakeoff_path, model_of
 from batch_pipeline.claude.prices import load_prices, register_prices, require_prices, spend_sql
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger.records import Baseline
 from batch_pipeline.measure.bakeoff import Accepted, Ranking, RowOutcome, rank
 from batch_pipeline.measure.golden import golden_set, grade_rows
 from batch_pipeline.rows.query import querying
+from batch_pipeline.stages.api_reasons import said_of_several
 from batch_pipeline.stages.baseline import is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import load_answers, load_tables
@@ -27,7 +29,10 @@ _NIGHTS = 30
 
 @dataclass(frozen=True)
 class BakeoffResult:
-    """The ranking, what it was held against, and the workload's usual number of rows a load, where known."""
+    """The ranking, what it was held against, and the workload's usual number of rows a load, where known.
+
+    `refusals` are the API's words by model, where it refused requests and said the same of several.
+    """
 
     bakeoff: Bakeoff
     ranking: Ranking
@@ -35,6 +40,7 @@ class BakeoffResult:
     baseline: str
     sent_at: datetime
     usual_rows: int | None
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
 
 def bakeoff_result(bakeoff: Bakeoff) -> BakeoffResult:
@@ -45,11 +51,15 @@ def bakeoff_result(bakeoff: Bakeoff) -> BakeoffResult:
             f"{bakeoff_path(bakeoff)}. --again begins another, and pays for it."
         )
     found: list[dict[str, RowOutcome]] = []
+    refusals: dict[str, str] = {}
     named = ""
     for candidate in bakeoff.candidates:
         with querying(candidate.scratch) as connection:
             found.append(_outcomes(connection, bakeoff, candidate))
             named = _golden_set(connection, bakeoff)
+            why = said_of_several(connection, candidate, candidate.record())
+            if why is not None:
+                refusals[model_of(candidate)] = why
     keys = sorted(found[0])
     if any(sorted(each) != keys for each in found):
         raise PipelineError(
@@ -64,6 +74,7 @@ def bakeoff_result(bakeoff: Bakeoff) -> BakeoffResult:
         baseline=words,
         sent_at=bakeoff.candidates[0].record().created_at,
         usual_rows=_usual_rows(bakeoff),
+        refusals=refusals,
     )
 
 

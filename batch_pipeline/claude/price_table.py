@@ -162,6 +162,8 @@ def unknown_model(model: str, table: PriceTable) -> str:
 def read_table(path: Path, base: PriceTable | None) -> PriceTable:
     """The table in a YAML file, on top of `base` where there is one.
 
+    Of a model that `base` has, what the file leaves out stays, and so do its prices of other days.
+
     Raises ConfigurationError naming the file, the model and the key.
     """
     try:
@@ -176,7 +178,8 @@ def read_table(path: Path, base: PriceTable | None) -> PriceTable:
     for name, facts in top.mapping("models").items():
         if not isinstance(name, str) or _DATED.search(name):
             raise top.error(f"models.{name}", "must be a model's id without its date")
-        models[name] = _facts(name, _Node(f"{path}: models.{name}", facts, _FACTS))
+        node = _Node(f"{path}: models.{name}", facts, _FACTS)
+        models[name] = _facts(name, node, models.get(name))
     batch = top.number("batch_multiplier", base.batch_multiplier if base else Decimal("0.5"))
     return PriceTable(models, batch, base.checked if base else top.day("checked"))
 
@@ -185,22 +188,31 @@ _FACTS = {field.name for field in fields(ModelFacts)} - {"model"}
 _RATES = {field.name for field in fields(Rates)}
 
 
-def _facts(name: str, node: _Node) -> ModelFacts:
-    stated = node.value.get("prices")
-    if not isinstance(stated, list) or not stated:
-        raise node.error("prices", "must be a list of at least one {effective_from, rates}")
-    dated = [
-        _dated(_Node(f"{node.where}.prices[{n}]", each, {"effective_from", "rates", "above"}))
-        for n, each in enumerate(stated)
-    ]
+def _facts(name: str, node: _Node, base: ModelFacts | None) -> ModelFacts:
+    known = base or ModelFacts(name, (), Decimal(1))
+    prices = {each.effective_from: each for each in known.prices}
+    if base is None or "prices" in node.value:
+        stated = node.value.get("prices")
+        if not isinstance(stated, list) or not stated:
+            raise node.error("prices", "must be a list of at least one {effective_from, rates}")
+        for n, each in enumerate(stated):
+            dated = _dated(
+                _Node(f"{node.where}.prices[{n}]", each, {"effective_from", "rates", "above"})
+            )
+            prices[dated.effective_from] = dated
+
+    def count(key: str) -> int | None:
+        stays: int | None = getattr(known, key)
+        return node.count(key) if key in node.value else stays
+
     return ModelFacts(
         model=name,
-        prices=tuple(sorted(dated, key=lambda each: each.effective_from)),
-        us_multiplier=node.number("us_multiplier", Decimal(1)),
-        context_tokens=node.count("context_tokens"),
-        max_output_tokens=node.count("max_output_tokens"),
-        min_cacheable_tokens=node.count("min_cacheable_tokens"),
-        retires=node.day("retires"),
+        prices=tuple(prices[day] for day in sorted(prices)),
+        us_multiplier=node.number("us_multiplier", known.us_multiplier),
+        context_tokens=count("context_tokens"),
+        max_output_tokens=count("max_output_tokens"),
+        min_cacheable_tokens=count("min_cacheable_tokens"),
+        retires=node.day("retires") if "retires" in node.value else known.retires,
     )
 
 

@@ -47,7 +47,7 @@ _ALIAS = "regexp_replace({}, '-[0-9]{{8}}$', '')"
 
 
 def load_prices(extra: Path | None = None) -> PriceTable:
-    """The shipped table, with the models of `extra` added or in place of those of the same name.
+    """The shipped table, with the models of `extra` added, and its prices and facts put over what is known.
 
     A model of `extra` may leave out what it does not know; cache rates are then the usual 1.25, 2 and
     0.1 times its input rate.

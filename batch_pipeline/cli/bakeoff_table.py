@@ -7,7 +7,7 @@ from rich.table import Table
 from batch_pipeline.bakeoff.outcomes import BakeoffResult
 from batch_pipeline.measure.bakeoff import Candidate
 from batch_pipeline.measure.rates import Rate
-from batch_pipeline.report.bakeoff_words import between, sentences
+from batch_pipeline.report.bakeoff_words import between, sentences, status
 from batch_pipeline.report.wording import percent, usd
 
 # A file or a pipe has no width of its own.
@@ -63,7 +63,7 @@ def print_bakeoff(result: BakeoffResult, console: Console | None = None) -> None
 def _word(one: Candidate, *, picked: bool) -> str:
     if picked:
         return "cheapest"
-    return "passes" if one.passes else "does not pass"
+    return status(one) if one.passes else "does not pass"
 
 
 def _usd(amount: object) -> str:

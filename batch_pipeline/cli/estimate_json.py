@@ -52,6 +52,16 @@ def to_json(found: Estimate) -> dict[str, Any]:
         "bound_usd": _optional(found.bound_usd),
         "max_cost_usd": _optional(found.max_cost_usd),
         "max_cost_usd_per_month": _optional(found.max_cost_usd_per_month),
+        "budgets": [
+            {
+                "option": each.option,
+                "limit_usd": float(each.limit_usd),
+                "committed_usd": float(each.committed_usd),
+                "decides": "pilot" if each.word == "pilot" else "budget",
+                "within": each.word == "within",
+            }
+            for each in found.budgets
+        ],
         "candidates": [
             {
                 "model": each.model,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from batch_pipeline.errors import printable
 from batch_pipeline.measure.estimate import Parts
-from batch_pipeline.stages.estimate_sum import Estimate
+from batch_pipeline.stages.estimate_sum import BudgetLeft, Estimate
 
 _ALWAYS_SAID = ("cache effect", "retries")
 
@@ -71,10 +71,21 @@ def _sum(found: Estimate) -> Table:
 
 
 def _budget(found: Estimate) -> str:
-    if found.max_cost_usd is None or found.bound_usd is None:
+    if not found.budgets:
         return "few hits, long answers, many rows that climb; no budget is declared"
-    word = "within" if found.bound_usd <= found.max_cost_usd else "ABOVE"
-    return f"{word} the budget of {usd(found.max_cost_usd)} (gates.max_cost_usd)"
+    return "; ".join(_against(each) for each in found.budgets)
+
+
+def _against(budget: BudgetLeft) -> str:
+    of = f"the budget of {usd(budget.limit_usd)} ({budget.option})"
+    if budget.committed_usd:
+        of = (
+            f"what is left of {of}, {usd(max(budget.limit_usd - budget.committed_usd, Decimal(0)))}: "
+            f"{usd(budget.committed_usd)} are spent or under way"
+        )
+    if budget.word == "pilot":
+        return f"ABOVE {of}, with answers as long as they may be; the pilot is sent, and decides about the rest"
+    return f"{budget.word} {of}"
 
 
 def _parts(found: Estimate) -> Table:

@@ -8,6 +8,7 @@ from decimal import Decimal
 CEILING_HOURS = 24
 # Below this a month, nobody gets the hour back that looking after batches costs.
 _LEAST_SAVED_USD = Decimal(10)
+_MOST_MONTHS = 1_200
 
 
 def choose_lane(
@@ -33,6 +34,15 @@ def choose_lane(
             else f", and {deadline_hours:g} h leave it its {CEILING_HOURS}."
         )
     )
+
+
+def _earned(work: Decimal, a_month: Decimal) -> str:
+    if a_month <= 0:
+        return "which nothing would ever earn."
+    months = work / a_month
+    if months > _MOST_MONTHS:
+        return "which these savings would not earn in a hundred years."
+    return f"which ${a_month:,.2f} a month would take {months:,.1f} months to earn."
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,6 @@ def should_be_batch(
         work = engineering_days * day_rate_usd
         reasons.append(
             f"Engineering: {engineering_days:g} days of one's own at ${day_rate_usd:,.2f} are ${work:,.2f}, "
-            + (
-                f"which {saved_usd_per_month:,.2f} a month would take {work / saved_usd_per_month:,.1f} months to earn."
-                if saved_usd_per_month > 0
-                else "which nothing would ever earn."
-            )
+            + _earned(work, saved_usd_per_month)
         )
     return Verdict("no" if late else "marginal" if little else "yes", reasons)

@@ -69,8 +69,12 @@ class LoadSum:
 
 
 def scenarios(typical_hits: Decimal) -> Scenario:
-    """The hit shares of the three columns."""
-    return {LOW: LOW_HITS, TYPICAL: typical_hits, HIGH: HIGH_HITS}
+    """The hit shares of the three columns; a measured one beyond the usual range moves its end."""
+    return {
+        LOW: min(LOW_HITS, typical_hits),
+        TYPICAL: typical_hits,
+        HIGH: max(HIGH_HITS, typical_hits),
+    }
 
 
 def sum_up(

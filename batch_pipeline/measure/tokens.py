@@ -18,7 +18,8 @@ _VERSION = re.compile(r"-(\d+)(?:-(\d{1,2}))?(?:-\d{8})?$")
 # An open text of an answer that declares no longest length, in characters.
 _USUAL_TEXT = 200
 _USUAL_ITEMS = 3
-_THINKING_TOKENS = 400
+# What a model that thinks before it answers adds to a short answer: an assumption.
+THINKING_TOKENS = 400
 
 
 def version(model: str) -> tuple[int, int]:
@@ -45,6 +46,11 @@ def guessed_tokens(size: int, model: str) -> MeanInterval:
     )
 
 
+def tokens_per_byte(model: str) -> MeanInterval:
+    """Likewise of one byte of a long text."""
+    return guessed_tokens(1, model)
+
+
 def guessed_input(mean: MeanInterval, schema_bytes: int, model: str) -> MeanInterval:
     """Input tokens of a request whose texts have so many bytes on average, with the answer's schema."""
     frame = _FRAME_TOKENS + guessed_tokens(schema_bytes, model).mean
@@ -62,7 +68,7 @@ def guessed_output(
     """Output tokens of an answer: the JSON that the contract asks for, and thinking; at most `max_tokens`."""
     size = 2 + sum(len(field.name) + 6 + _characters(field) for field in contract.fields)
     tokens = tokenizer_factor(model) * size / _BYTES_PER_TOKEN
-    typical = min(tokens + (_THINKING_TOKENS if thinks else 0), float(max_tokens))
+    typical = min(tokens + (THINKING_TOKENS if thinks else 0), float(max_tokens))
     return MeanInterval(typical, min(tokens / 2, typical), float(max_tokens))
 
 

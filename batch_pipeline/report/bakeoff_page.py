@@ -17,7 +17,7 @@ from batch_pipeline.report.bakeoff_chart import (
     WIDTH,
     draw_bakeoff,
 )
-from batch_pipeline.report.bakeoff_words import between, sentences, to_json
+from batch_pipeline.report.bakeoff_words import between, sentences, status, to_json
 from batch_pipeline.report.banner import SHAPES
 from batch_pipeline.report.rendering import render
 from batch_pipeline.report.wording import percent, plain, usd
@@ -83,7 +83,7 @@ def _line(number: int, one: Candidate, result: BakeoffResult) -> dict[str, objec
         "name": one.name,
         "state": "good" if picked else "none" if one.passes else "bad",
         "shape": SHAPES["good" if picked else "none" if one.passes else "bad"],
-        "word": "cheapest" if picked else "passes" if one.passes else "does not pass",
+        "word": "cheapest" if picked else status(one) if one.passes else "does not pass",
         "why": "; ".join(one.objections),
         "score": percent(one.score, 1),
         "score_interval": between(Rate(one.correct, one.rows)),

@@ -17,7 +17,7 @@ def sentences(result: BakeoffResult) -> list[str]:
         _decision(ranking),
         _cascade(ranking),
         *(
-            f"{each.name} does not pass: {'; '.join(each.objections)}."
+            f"{each.name} does not pass: {'; '.join(each.objections)}{_in_its_words(result, each)}."
             for each in ranking.models
             if not each.passes
         ),
@@ -26,6 +26,11 @@ def sentences(result: BakeoffResult) -> list[str]:
         *_reservations(result),
         *result.bakeoff.said,
     ]
+
+
+def _in_its_words(result: BakeoffResult, one: Candidate) -> str:
+    said = result.refusals.get(one.models[0]) if len(one.models) == 1 else None
+    return f": {said}" if said else ""
 
 
 def _decision(ranking: Ranking) -> str:
@@ -47,7 +52,7 @@ def _cascade(ranking: Ranking) -> str:
             return "No cascade of two differs from its first model: no row would have gone on to a second."
         return "No cascade of two passes."
     said = (
-        f"The cheapest cascade of two that passes is {best.name}: {_usd(best.usd_per_good_row)} per good row, "
+        f"Of the cascades in which a golden row goes on, the cheapest that passes is {best.name}: {_usd(best.usd_per_good_row)} per good row, "
         f"{_score(best)}; {best.escalated:,} of {best.rows:,} rows ({percent(best.escalated / best.rows, 1)}) go on "
         f"to {best.models[1]}"
     )
@@ -113,6 +118,13 @@ def _reservations(result: BakeoffResult) -> Iterator[str]:
     yield f"Held against {result.baseline}."
 
 
+def status(one: Candidate) -> str:
+    """A candidate's word in the table."""
+    if not one.passes:
+        return "; ".join(one.objections)
+    return "passes" if len(one.models) == 1 or one.escalated else "no row went on"
+
+
 def markdown(result: BakeoffResult) -> str:
     """The candidates as a table."""
     head = ("candidate", "score", "validity", "per good row", "spent", "")
@@ -126,7 +138,7 @@ def markdown(result: BakeoffResult) -> str:
             percent(one.validity.value, 1),
             _usd(one.usd_per_good_row),
             _usd(one.usd),
-            "cheapest" if picked else "passes" if one.passes else "; ".join(one.objections),
+            "cheapest" if picked else status(one),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -113,7 +113,9 @@ class Responder:
             "stop_details": {"type": "refusal", "category": None, "explanation": None}
             if stop == "refusal"
             else None,
-            "usage": spent.usage(output, thinking if content else 0, call.tier),
+            "usage": spent.usage(
+                output, thinking if content else 0, call.tier, params.get("inference_geo")
+            ),
         }
         line = fault if fault in _OF_LINE else None
         billed = fault not in {"refusal", "absent", "unparseable"}

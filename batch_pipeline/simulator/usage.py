@@ -39,7 +39,9 @@ class Input:
     def total(self) -> int:
         return self.uncached + self.read + self.written_5m + self.written_1h
 
-    def usage(self, output_tokens: int, thinking_tokens: int, tier: str) -> dict[str, Any]:
+    def usage(
+        self, output_tokens: int, thinking_tokens: int, tier: str, geo: str | None
+    ) -> dict[str, Any]:
         """The `usage` object of a message."""
         return {
             "input_tokens": self.uncached,
@@ -53,7 +55,7 @@ class Input:
             "output_tokens_details": {"thinking_tokens": thinking_tokens},
             "server_tool_use": None,
             "service_tier": tier,
-            "inference_geo": "global",
+            "inference_geo": geo or "global",
             "speed": None,
         }
 

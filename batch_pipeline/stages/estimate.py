@@ -15,6 +15,7 @@ import duckdb
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.prices import PriceTable, load_prices
 from batch_pipeline.ledger import Ledger, Load
+from batch_pipeline.ledger.records import Phase
 from batch_pipeline.measure.caching import (
     ASSUMED,
     CacheChoice,
@@ -26,10 +27,12 @@ from batch_pipeline.measure.estimate import (
     share_of,
 )
 from batch_pipeline.measure.load_estimate import PricedTier, Volume
-from batch_pipeline.measure.tokens import tokenizer_factor
+from batch_pipeline.measure.tokens import thinks_unasked, tokenizer_factor
 from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
+from batch_pipeline.stages.budget import whole_load
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.estimate_budgets import budgets_before, cost_so_far
 from batch_pipeline.stages.estimate_models import (
     Asked,
     SizesElsewhere,
@@ -40,11 +43,13 @@ from batch_pipeline.stages.estimate_models import (
     price_tier,
     request_size,
 )
-from batch_pipeline.stages.estimate_sum import Estimate, put_together
+from batch_pipeline.stages.estimate_sum import BudgetLeft, Estimate, put_together
 from batch_pipeline.stages.make_plan import draft_plan
 from batch_pipeline.stages.past_answers import PastAnswers, earlier_answers
+from batch_pipeline.stages.pilot import under_way
 from batch_pipeline.stages.plan import LoadPlan
 from batch_pipeline.stages.plan_prices import today
+from batch_pipeline.stages.retired_models import require_models_in_service, retiring_soon
 from batch_pipeline.stages.shared_prefix import require_constant_prefix
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.token_sample import SAMPLE_ROWS
@@ -77,13 +82,17 @@ def estimate_workload(
         models: candidates beside the declared tiers; by default all that are priced and not retired.
 
     Raises:
-        ConfigurationError: the source is not as declared, or a model has no price or is retired.
+        ConfigurationError: the source is not as declared, or a model, declared or a candidate, has no price or is
+            retired.
         PipelineError: a prefix that is to be cached varies between rows.
     """
     table = load_prices(settings.prices)
     candidates = candidate_models(table, models)
+    require_models_in_service(workload, settings)
     with _opened(workload, load, settings) as (context, record, connection):
-        past = _past(connection, workload, load, settings, record)
+        # Else it was read into a scratch state of its own.
+        begun = context.settings is settings
+        past = _past(connection, workload, load, settings, record, begun=begun)
         # What is known is known better than a hit share that somebody asks about.
         hits = past.hits or ASSUMED
         if asked.hit_share is not None:
@@ -100,6 +109,10 @@ def estimate_workload(
         )
         tiers, choices = _declared_tiers(connection, context, record, table, plan, asked, hits)
         volume = _volume(record, plan, asked, past)
+        left = _budgets_left(connection, context, record, settings, plan, begun=begun)
+        notes = [*retiring_soon(workload, settings)]
+        if begun:
+            notes.insert(0, _about_begun(connection, context, record))
         sized = SizesElsewhere(connection, context, record, table, plan, asked, past, api)
         others = [
             price_candidate(
@@ -126,14 +139,19 @@ def estimate_workload(
         lane=plan.lane.value,
         lane_why=plan.lane_why,
         deadline=workload.spec.sync.deadline_hours,
-        notes=plan.notes,
+        notes=[*notes, *plan.notes],
         past=past,
         workload=workload.name,
         load=load,
-        loads_per_month=asked.loads_per_month or loads_per_month(workload.spec.schedule),
+        loads_per_month=(
+            loads_per_month(workload.spec.schedule)
+            if asked.loads_per_month is None
+            else asked.loads_per_month
+        ),
         bound_usd=None if _changes_size(asked) else Decimal(str(plan.bound_usd)),
         max_cost_usd=gates.max_cost_usd,
         max_cost_usd_per_month=gates.max_cost_usd_per_month,
+        budgets=() if _changes_size(asked) else left,
         candidates=others,
         plan=plan,
         escalation=plan.escalation.mean,
@@ -191,14 +209,15 @@ def estimate_numbers(
         lane=lane,
         lane_why="As asked.",
         deadline=None,
-        notes=(),
+        notes=_unasked_thinking(model, candidates),
         past=PastAnswers(),
         workload=None,
         load=None,
-        loads_per_month=asked.loads_per_month or Decimal(1),
+        loads_per_month=Decimal(1) if asked.loads_per_month is None else asked.loads_per_month,
         bound_usd=None,
         max_cost_usd=None,
         max_cost_usd_per_month=None,
+        budgets=(),
         candidates=others,
         plan=None,
         escalation=0.0,
@@ -237,11 +256,70 @@ def _past(
     load: str,
     settings: Settings,
     record: Load,
+    *,
+    begun: bool,
 ) -> PastAnswers:
     ledger = Ledger.existing(settings.state)
     if ledger is None:
         return PastAnswers()
-    return earlier_answers(connection, LoadContext(workload, load, settings, ledger), record)
+    context = LoadContext(workload, load, settings, ledger)
+    return earlier_answers(connection, context, record, with_own=begun)
+
+
+def _about_begun(connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load) -> str:
+    spent = cost_so_far(connection, context, record)
+    usd = f"${spent:,.2f}" if spent >= 1 else f"${spent:,.4f}"
+    if record.phase is Phase.SETTLED:
+        return (
+            f"{context} is settled and has cost {usd}. This is what one more load like it should cost, by what its "
+            "answers and those before taught."
+        )
+    return f"{context} is under way, and its answers so far have cost {usd}. This is what all of it should cost."
+
+
+def _budgets_left(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    settings: Settings,
+    plan: LoadPlan,
+    *,
+    begun: bool,
+) -> list[BudgetLeft]:
+    gates = context.workload.spec.gates
+    if gates.max_cost_usd is None and gates.max_cost_usd_per_month is None:
+        return []
+    ledger = Ledger.existing(settings.state)
+    kept = replace(context, settings=settings, ledger=ledger) if ledger is not None else context
+    # As `run` does: with a pilot to come, answers whose length is a guess are no reason to send nothing.
+    piloted = under_way(context, record)
+    first = whole_load(plan).most if piloted else plan.bound_usd
+    return [
+        BudgetLeft(
+            budget.option,
+            budget.limit,
+            Decimal(str(budget.committed)),
+            "ABOVE"
+            if first > budget.left
+            else "pilot"
+            if plan.bound_usd > budget.left
+            else "within",
+        )
+        for budget in budgets_before(connection, kept, record, begun=begun)
+    ]
+
+
+def _unasked_thinking(model: str, candidates: Sequence[str]) -> list[str]:
+    """What the output tokens that were given may lack on models that think unless they are told not to."""
+    thinking = sorted({name for name in (model, *candidates) if thinks_unasked(name)})
+    if not thinking:
+        return []
+    names = ", ".join(thinking)
+    note = (
+        "Output tokens are taken as given for every model. These think before they answer unless `thinking` is "
+        f"disabled, which is charged as output and not in the sum unless you counted it in: {names}."
+    )
+    return [note]
 
 
 def _changes_size(asked: Asked) -> bool:

@@ -21,7 +21,13 @@ from batch_pipeline.measure.estimate import (
     rates_of,
 )
 from batch_pipeline.measure.load_estimate import PricedTier, Volume
-from batch_pipeline.measure.tokens import guessed_output, thinks_unasked, tokenizer_factor
+from batch_pipeline.measure.tokens import (
+    THINKING_TOKENS,
+    guessed_output,
+    thinks_unasked,
+    tokenizer_factor,
+    tokens_per_byte,
+)
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.past_answers import PastAnswers
 from batch_pipeline.stages.plan import LoadPlan
@@ -29,6 +35,7 @@ from batch_pipeline.stages.plan_prices import long_of, today
 from batch_pipeline.stages.request_tokens import COUNTED, measure_tokens
 from batch_pipeline.stages.shared_prefix import find_shared_prefix
 from batch_pipeline.stages.token_sample import draw_rows, params_of
+from batch_pipeline.workload.spec import TierSpec
 
 _RECOUNTED_ROWS = 20
 # A mean is shown and priced to this: more digits say nothing.
@@ -136,7 +143,8 @@ def long_prompts_of(
 ) -> LongRows | None:
     if asked.input_tokens is not None or asked.prefix_tokens is not None:
         return long_prompts(table, model, today(), size)
-    return long_of(connection, context, record, table, model, float(size.prefix + size.input))
+    tokens, per_byte = float(size.prefix + size.input), tokens_per_byte(model).mean
+    return long_of(connection, context, record, table, model, tokens, per_byte)
 
 
 def price_candidate(
@@ -248,11 +256,16 @@ class SizesElsewhere:
         if model == first.model:
             return first.output_tokens.mean
         known = self._past.output.get(0)
+        thinks = _thinks(model, spec)
         if known is not None:
-            return min(
-                known.mean * tokenizer_factor(model) / tokenizer_factor(first.model),
-                float(spec.max_tokens),
-            )
-        return guessed_output(
-            self._workload.contract, model, spec.max_tokens, thinks=thinks_unasked(model)
-        ).mean
+            text = known.mean * tokenizer_factor(model) / tokenizer_factor(first.model)
+            added = THINKING_TOKENS if thinks and not _thinks(first.model, spec) else 0
+            return min(text + added, float(spec.max_tokens))
+        return guessed_output(self._workload.contract, model, spec.max_tokens, thinks=thinks).mean
+
+
+def _thinks(model: str, spec: TierSpec) -> bool:
+    """Whether a model would think before it answers, were it asked as the tier declares."""
+    if spec.thinking is None:
+        return thinks_unasked(model)
+    return spec.thinking.get("type") != "disabled"

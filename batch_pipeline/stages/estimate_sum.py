@@ -14,6 +14,20 @@ from batch_pipeline.stages.plan import LoadPlan
 
 
 @dataclass(frozen=True)
+class BudgetLeft:
+    """A declared budget in US dollars, and what `run` would make of it.
+
+    committed_usd: spent or under way beside this load. word: within, ABOVE (nothing is sent) or pilot (its pilot
+    is sent, and decides about the rest).
+    """
+
+    option: str
+    limit_usd: Decimal
+    committed_usd: Decimal
+    word: str
+
+
+@dataclass(frozen=True)
 class Estimate:
     """An estimate; money is exact in what it was made from.
 
@@ -35,6 +49,7 @@ class Estimate:
     bound_usd: Decimal | None
     max_cost_usd: Decimal | None
     max_cost_usd_per_month: Decimal | None
+    budgets: Sequence[BudgetLeft]
     candidates: Sequence[Candidate]
     verdict: Verdict
     plan: LoadPlan | None
@@ -67,6 +82,7 @@ def put_together(
     bound_usd: Decimal | None,
     max_cost_usd: Decimal | None,
     max_cost_usd_per_month: Decimal | None,
+    budgets: Sequence[BudgetLeft],
     candidates: Sequence[Candidate],
     plan: LoadPlan | None,
     escalation: float,
@@ -107,6 +123,7 @@ def put_together(
         bound_usd=bound_usd,
         max_cost_usd=max_cost_usd,
         max_cost_usd_per_month=max_cost_usd_per_month,
+        budgets=budgets,
         candidates=candidates,
         verdict=verdict,
         plan=plan,

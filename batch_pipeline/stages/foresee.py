@@ -11,6 +11,7 @@ from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.make_plan import plan_load
 from batch_pipeline.stages.pilot import under_way
 from batch_pipeline.stages.plan import LoadPlan
+from batch_pipeline.stages.retired_models import require_models_in_service, retiring_soon
 from batch_pipeline.stages.shared_prefix import require_constant_prefix
 from batch_pipeline.stages.states import live_chunks
 
@@ -32,6 +33,8 @@ def foresee(context: LoadContext, api: Callable[[], BatchesApi] | None) -> Fores
     record = context.record()
     try:
         sent = bool(live_chunks(context.ledger.chunks(record)))
+        if not sent:
+            require_models_in_service(context.workload, context.settings)
         if not sent and context.workload.prompt.system_columns:
             with querying(context.scratch) as connection:
                 require_constant_prefix(connection, context, record)
@@ -50,7 +53,8 @@ def foresee(context: LoadContext, api: Callable[[], BatchesApi] | None) -> Fores
         f"{budget.option} ({budget.limit:,.2f})" for budget in budgets(context, record)
     )
     within = f", within {limits}" if limits else ""
-    notes = f" {' '.join(plan.notes)}" if plan.notes else ""
+    said_too = [*plan.notes, *retiring_soon(context.workload, context.settings)]
+    notes = f" {' '.join(said_too)}" if said_too else ""
     return Foreseen(
         True,
         f"The load should cost {_usd(plan.typical_usd)}, at most {_usd(plan.bound_usd)}{within}.{notes}",

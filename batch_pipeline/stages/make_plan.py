@@ -234,6 +234,7 @@ def draft_plan(
                 ),
                 count_rows=count_rows,
                 minimum=least,
+                more_bytes=sample.more_bytes,
             )
             if counted[factor].counted_by == GUESSED and counted[factor].problem:
                 # Asked again for another model, it would take its time to fail again.

@@ -4,7 +4,7 @@ Of earlier loads under the same declaration, or of a load's own pilot. Read from
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import duckdb
@@ -13,11 +13,15 @@ from batch_pipeline.ledger import Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.measure.caching import Hits
 from batch_pipeline.measure.estimate import MeanInterval, mean_interval, share_of
+from batch_pipeline.measure.tokens import tokens_per_byte
 from batch_pipeline.rows import LoadFolder
-from batch_pipeline.rows.query import read_parquets
+from batch_pipeline.rows.query import quoted, read_parquets
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS
+from batch_pipeline.stages.source_columns import GOLDEN, ROW
 from batch_pipeline.stages.states import POLICY, Policy, live_chunks
+from batch_pipeline.stages.token_sample import bytes_of
+from batch_pipeline.workload.data_file import literal
 
 MOST_LOADS = 7
 # With fewer loads there is no telling how much they differ.
@@ -47,16 +51,26 @@ class PastAnswers:
 
 
 def earlier_answers(
-    connection: duckdb.DuckDBPyConnection, context: LoadContext, now: Load
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    now: Load,
+    *,
+    with_own: bool = False,
 ) -> PastAnswers:
-    """Of the newest loads with the same prompt, contract and tiers that are settled and still have their rows."""
+    """Of the newest loads with the same prompt, contract and tiers that are settled and still have their rows.
+
+    `with_own`: and of `now` itself, by what it has had answered so far.
+    """
     earlier = [
         load
         for load in context.ledger.generations(now.workload)
         if load.fingerprint == context.workload.fingerprint()
-        and load.phase is Phase.SETTLED
         and load.purged_at is None
-        and (load.load, load.generation) != (now.load, now.generation)
+        and (
+            with_own
+            if (load.load, load.generation) == (now.load, now.generation)
+            else load.phase is Phase.SETTLED
+        )
     ]
     earlier.sort(key=lambda load: load.created_at, reverse=True)
     measured = []
@@ -74,7 +88,42 @@ def own_answers(
     """Of what the load itself has had answered so far."""
     population = record.source_rows + record.golden_rows
     found = _read(connection, context, record, context.folder(record), population=population)
-    return found.answers if found else PastAnswers()
+    if found is None:
+        return PastAnswers()
+    answers = found.answers
+    if answers.input is None:
+        return answers
+    return replace(answers, input=_of_all_bytes(connection, context, record, answers.input))
+
+
+def _of_all_bytes(
+    connection: duckdb.DuckDBPyConnection,
+    context: LoadContext,
+    record: Load,
+    input_tokens: MeanInterval,
+) -> MeanInterval:
+    """The mean of the answered requests, moved by what the bytes of all rows say: a few may be long, and unasked."""
+    columns = context.workload.prompt.columns
+    source = f"read_parquet({literal(str(context.folder(record).source))})"
+    same = f"hash({', '.join(map(quoted, columns))})" if context.workload.spec.dedupe else ROW
+    of_all, of_answered = connection.execute(
+        f"""
+        SELECT avg(size), avg(size) FILTER (answered) FROM (
+            SELECT any_value({bytes_of(columns)}) AS size,
+                   bool_or({ROW} IN (SELECT row FROM _billed WHERE tier = 0)) AS answered
+            FROM {source} GROUP BY {same}, CASE WHEN {GOLDEN} THEN {ROW} END)
+        """
+    ).fetchall()[0]
+    if of_answered is None:
+        return input_tokens
+    more = of_all - of_answered
+    each = tokens_per_byte(context.workload.spec.tiers[0].model)
+    most = (each.high if more > 0 else each.low) * more
+    return MeanInterval(
+        max(input_tokens.mean + each.mean * more, 0.0),
+        max(input_tokens.low + min(each.mean * more, 0.0), 0.0),
+        max(input_tokens.high + most, 0.0),
+    )
 
 
 @dataclass(frozen=True)

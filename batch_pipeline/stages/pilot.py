@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import duckdb
 from scipy.stats import binom
 
-from batch_pipeline.errors import printable
 from batch_pipeline.ledger import Load
 from batch_pipeline.measure.gate import refused_golden
 from batch_pipeline.measure.golden import GoldenScore
-from batch_pipeline.rows.folder import present
-from batch_pipeline.rows.query import querying, read_parquets
+from batch_pipeline.rows.query import querying
+from batch_pipeline.stages.api_reasons import said_of_several
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import load_answers, load_tables
 from batch_pipeline.stages.scorecard import graded
@@ -26,7 +25,6 @@ ABOVE_ROWS = 10_000
 LEAST_VALIDITY = 0.5
 # A pilot stops a night only for a validity that is no chance; one that is just below the line is the gate's to judge.
 _ALPHA = 0.05
-_MESSAGE = 200  # characters of the API's own words
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
             "FROM sendings SEMI JOIN pilot USING (row) WHERE NOT golden AND tier = 0"
         ).fetchall()[0]
         golden = graded(connection, context, record) if spec.golden and record.golden_rows else None
-        why = _said_of_several(connection, context, record) if refused else None
+        why = said_of_several(connection, context, record) if refused else None
     least = spec.gates.min_validity
     least_share = float(LEAST_VALIDITY if least is None else least)
     if judged:
@@ -143,23 +141,6 @@ def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
     return PilotResult(
         rows, judged, valid, refused, golden, tuple(each for each in (said, held) if each)
     )
-
-
-def _said_of_several(
-    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
-) -> str | None:
-    """The API's reason for most refusals. One that it gave to several rows quotes none of them."""
-    folder = context.folder(record)
-    results = read_parquets(
-        present(folder.results(chunk.chunk_id) for chunk in context.ledger.chunks(record)),
-        {"row": "BIGINT", "error_type": "VARCHAR", "error_message": "VARCHAR"},
-    )
-    found = connection.execute(
-        f"SELECT error_message FROM {results} WHERE error_type = 'invalid_request_error' "
-        "AND error_message IS NOT NULL GROUP BY ALL HAVING count(DISTINCT row) > 1 "
-        "ORDER BY count(*) DESC, error_message LIMIT 1"
-    ).fetchall()
-    return printable(found[0][0])[:_MESSAGE].rstrip(".") if found else None
 
 
 def _validity(judged: int, valid: int, refused: int, least: float, why: str | None) -> str | None:

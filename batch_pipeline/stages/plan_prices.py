@@ -20,6 +20,7 @@ from batch_pipeline.measure.estimate import (
     most_of,
     rates_of,
 )
+from batch_pipeline.measure.tokens import tokens_per_byte
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.plan import Interval, TierPlan
 from batch_pipeline.stages.request_tokens import GUESSED, RequestTokens
@@ -66,11 +67,12 @@ def priced_tiers(
         tokens = tier.tokens
         usual = RequestSize.of(tokens.prefix, tokens.own.mean, tier.output.mean)
         longer = 1.0 if tokens.counted_by == GUESSED else _LONGER
+        bytes_as = tokens_per_byte(tier.spec.model)
         long_usual, long_most = (
-            long_of(connection, context, record, table, tier.spec.model, each)
-            for each in (
-                tokens.prefix + tokens.own.mean,
-                longer * (tokens.prefix + tokens.own.high),
+            long_of(connection, context, record, table, tier.spec.model, each, per_byte)
+            for each, per_byte in (
+                (tokens.prefix + tokens.own.mean, bytes_as.mean),
+                (longer * (tokens.prefix + tokens.own.high), bytes_as.high),
             )
         )
         pricing = {"batch": lane is Lane.BATCH, "us": tier.spec.inference_geo == "us"}
@@ -108,6 +110,7 @@ def long_of(
     table: PriceTable,
     model: str,
     tokens: float,
+    per_byte: float,
 ) -> LongRows | None:
     """The rows whose prompt is above the model's price threshold; None where it has none.
 
@@ -116,7 +119,7 @@ def long_of(
     threshold = table.facts(model).on(today()).threshold
     if threshold is None:
         return None
-    return long_rows(connection, context, record, threshold, tokens)
+    return long_rows(connection, context, record, threshold, tokens, per_byte)
 
 
 def kept_interval(mean: MeanInterval) -> Interval:

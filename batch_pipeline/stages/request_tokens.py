@@ -9,7 +9,7 @@ import orjson
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.counting import count_all
 from batch_pipeline.measure.estimate import MeanInterval, mean_interval
-from batch_pipeline.measure.tokens import guessed_input, guessed_tokens
+from batch_pipeline.measure.tokens import guessed_input, guessed_tokens, tokens_per_byte
 from batch_pipeline.stages.shared_prefix import SharedPrefix
 from batch_pipeline.stages.token_sample import text_bytes
 
@@ -42,6 +42,7 @@ def measure_tokens(
     api: BatchesApi | None,
     count_rows: bool,
     minimum: int,
+    more_bytes: float = 0.0,
 ) -> RequestTokens:
     """Counts or guesses.
 
@@ -53,12 +54,13 @@ def measure_tokens(
         api: asked to count; None for a guess.
         count_rows: whether the sample is worth counting; the prefix is, where it may reach `minimum`.
         minimum: the shortest prefix that the model caches.
+        more_bytes: by how much a request of the whole load is longer than one of the sample, on average.
     """
     asked = [{**each, "model": model} for each in params]
     sizes = [float(text_bytes(each)) for each in asked]
     if not asked:
         return RequestTokens(0, MeanInterval(0, 0, 0), GUESSED, 0, "no row could be rendered")
-    of_bytes = mean_interval(sizes, population)
+    of_bytes = _longer(mean_interval(sizes, population), more_bytes, more_bytes)
     guessed_prefix = guessed_tokens(len(prefix.text.encode()), model)
     shared, problem = round(guessed_prefix.mean), None
     if api is not None and guessed_prefix.high >= minimum:
@@ -74,6 +76,11 @@ def measure_tokens(
             # A prefix that is only guessed must not come out longer than the requests that begin with it.
             shared = min(shared, int(min(values)))
             own = mean_interval([value - shared for value in values], population)
+            if len(values) < population:
+                # The bytes of all rows are known, so what the sample missed is not left to chance.
+                each = tokens_per_byte(model)
+                most = (each.high if more_bytes > 0 else each.low) * more_bytes
+                own = _longer(own, each.mean * more_bytes, most)
             return RequestTokens(shared, own, COUNTED, len(values), problem)
     schema = len(orjson.dumps(asked[0].get("output_config") or {}))
     whole = guessed_input(of_bytes, schema, model)
@@ -82,6 +89,13 @@ def measure_tokens(
         whole.mean - shared, max(whole.low - shared, 0.0), max(whole.high - shared, 0.0)
     )
     return RequestTokens(shared, own, GUESSED, len(asked), problem)
+
+
+def _longer(mean: MeanInterval, more: float, most: float) -> MeanInterval:
+    """A mean corrected by so much, and by at most so much at its upper end."""
+    return MeanInterval(
+        max(mean.mean + more, 0.0), max(mean.low + min(more, 0.0), 0.0), max(mean.high + most, 0.0)
+    )
 
 
 def _prefix_pair(params: Mapping[str, Any], prefix: SharedPrefix) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from batch_pipeline.stages.make_plan import plan_after_pilot, plan_caching, plan
 from batch_pipeline.stages.pilot import judge_pilot, under_way, withhold_the_rest
 from batch_pipeline.stages.plan import LoadPlan
 from batch_pipeline.stages.resolve import needs_resolving, resolve_held
+from batch_pipeline.stages.retired_models import require_models_in_service
 from batch_pipeline.stages.reuse import carry_over
 from batch_pipeline.stages.same_prompts import find_passengers
 from batch_pipeline.stages.send import SendingEndsError, resume_sync
@@ -129,6 +130,7 @@ def _send(
     on_batch: Callable[[SendSummary], None],
 ) -> None:
     if all(chunk.state is ChunkState.REUSED for chunk in context.ledger.chunks(record)):
+        require_models_in_service(context.workload, context.settings)
         require_constant_prefix(connection, context, record)
     wave = _wave(context, record)
     context.ledger.set_phase(record, Phase.SENDING)

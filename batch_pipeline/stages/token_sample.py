@@ -24,12 +24,14 @@ SAMPLE_ROWS = 100
 class RowSample:
     """Prompt columns of `rows`, drawn at random from the `requests` of tier 0, golden ones included.
 
-    `duplicates` are the source rows that ask what another one asks, and are not sent.
+    `duplicates` are the source rows that ask what another one asks, and are not sent. `more_bytes`: by how much a
+    request of the whole load is longer, on average, than one of the sample, which misses rare long rows.
     """
 
     requests: int
     duplicates: int
     rows: Sequence[Mapping[str, Any]]
+    more_bytes: float = 0.0
 
 
 def draw_rows(
@@ -61,9 +63,30 @@ def draw_rows(
         if positions
         else f"SELECT {named} FROM {source} LIMIT 0"
     ).fetchall()
-    return RowSample(
-        requests, duplicates, [dict(zip(columns, line, strict=True)) for line in lines]
+    size = bytes_of(columns)
+    of_all, of_sample = (
+        connection.execute(f"SELECT coalesce(avg(size), 0) FROM ({query})").fetchall()[0][0]
+        for query in (
+            f"SELECT any_value({size}) AS size FROM {source} WHERE NOT {GOLDEN} GROUP BY hash({named}) "
+            f"UNION ALL SELECT {size} FROM {source} WHERE {GOLDEN}"
+            if duplicates
+            else f"SELECT {size} AS size FROM {source}",
+            f"SELECT {size} AS size FROM {source} WHERE {ROW} IN ({', '.join(map(str, positions))})"
+            if positions
+            else "SELECT 0 AS size",
+        )
     )
+    return RowSample(
+        requests,
+        duplicates,
+        [dict(zip(columns, line, strict=True)) for line in lines],
+        of_all - of_sample,
+    )
+
+
+def bytes_of(columns: Sequence[str]) -> str:
+    """SQL of the bytes of a row's prompt columns."""
+    return " + ".join(f"coalesce(strlen({quoted(column)}::VARCHAR), 0)" for column in columns)
 
 
 def params_of(
@@ -106,21 +129,19 @@ def long_rows(
     record: Load,
     threshold: int,
     tokens: float,
+    per_byte: float,
 ) -> LongRows:
     """The rows whose prompt has more than `threshold` tokens, where requests have `tokens` on average.
 
-    Of all rows, by the bytes of their prompt columns and the system prompt: a sample would miss rare long ones.
+    Of all rows, by how much longer than the average their prompt columns are: a sample would miss rare long ones.
     """
     source = f"read_parquet({literal(str(context.folder(record).source))})"
-    fixed = len((context.workload.prompt.system or "").encode())
-    size = " + ".join(
-        f"coalesce(strlen({quoted(column)}::VARCHAR), 0)"
-        for column in context.workload.prompt.columns
-    )
+    size = bytes_of(context.workload.prompt.columns)
     rows, long, total, of_long = connection.execute(
-        f"SELECT count(*), count(*) FILTER (long), sum(size), coalesce(sum(size) FILTER (long), 0) FROM "
-        f"(SELECT size, size * $tokens > $threshold * avg(size) OVER () AS long "
-        f"FROM (SELECT {size} + {fixed} AS size FROM {source}))",
-        {"tokens": tokens, "threshold": threshold},
+        "SELECT count(*), count(*) FILTER (tokens > $threshold), sum(tokens), "
+        "coalesce(sum(tokens) FILTER (tokens > $threshold), 0) FROM "
+        "(SELECT greatest($tokens + $per_byte * (size - avg(size) OVER ()), 1) AS tokens "
+        f"FROM (SELECT {size} AS size FROM {source}))",
+        {"tokens": tokens, "threshold": threshold, "per_byte": per_byte},
     ).fetchall()[0]
     return LongRows(share_of(long, rows), share_of(of_long, total))

@@ -1,5 +1,6 @@
 """Prices against an independent table, and spend in SQL against prices."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,7 @@ from genai_prices import Usage, calc_price
 
 from batch_pipeline.claude.prices import (
     CATEGORIES,
+    PriceTable,
     known_models,
     load_prices,
     price_for,
@@ -352,3 +354,45 @@ def test_a_sum_over_many_lines_is_exact() -> None:
         register_prices(connection, TODAY, batch=batch)
         found = connection.execute(f"SELECT sum(usd) FROM ({spend_sql('results')})").fetchone()
         assert found == (usd,)
+
+
+def _with(tmp_path: Path, text: str) -> PriceTable:
+    path = tmp_path / "newer.yaml"
+    path.write_text(text)
+    return load_prices(path)
+
+
+def test_newer_prices_of_a_known_model_leave_the_rest_of_what_is_known(tmp_path: Path) -> None:
+    shipped = load_prices().facts("claude-haiku-5-5")
+    own = _with(
+        tmp_path,
+        "models: {claude-haiku-5-5: {prices: "
+        '[{effective_from: 2027-06-01, rates: {input: "9", output: "9"}}]}}',
+    ).facts("claude-haiku-5-5")
+    assert replace(own, prices=shipped.prices) == shipped
+    assert own.prices[: len(shipped.prices)] == shipped.prices
+    # A price of the future does not count before its day.
+    assert own.on(date(2027, 5, 31)) == shipped.on(date(2027, 5, 31))
+    assert own.on(date(2027, 6, 1)).rates.input == 9
+
+
+def test_a_price_of_the_same_day_replaces_the_shipped_one(tmp_path: Path) -> None:
+    shipped = load_prices().facts("claude-haiku-4-5")
+    day = shipped.prices[-1].effective_from
+    own = _with(
+        tmp_path,
+        f"models: {{claude-haiku-4-5: {{prices: [{{effective_from: {day}, "
+        'rates: {input: "3", output: "4"}}]}}',
+    ).facts("claude-haiku-4-5")
+    assert len(own.prices) == len(shipped.prices)
+    assert own.on(TODAY).rates.output == 4
+
+
+def test_a_fact_may_be_changed_alone_or_taken_back(tmp_path: Path) -> None:
+    own = _with(
+        tmp_path,
+        "models: {claude-haiku-4-5: {retires: 2027-01-31, min_cacheable_tokens: null}}",
+    ).facts("claude-haiku-4-5")
+    shipped = load_prices().facts("claude-haiku-4-5")
+    assert (own.retires, own.min_cacheable_tokens) == (date(2027, 1, 31), None)
+    assert own.prices == shipped.prices

@@ -17,7 +17,7 @@ from batch_pipeline.measure.estimate import (
     most_of,
     rates_of,
 )
-from batch_pipeline.measure.load_estimate import PricedTier, Volume, sum_up
+from batch_pipeline.measure.load_estimate import PricedTier, Volume, scenarios, sum_up
 
 DAY = date(2026, 11, 22)
 HAIKU, SONNET, SMALL = "claude-haiku-4-5", "claude-sonnet-4-6", "claude-haiku-5-5"
@@ -157,3 +157,15 @@ def test_the_finite_population_makes_the_interval_narrower_down_to_a_point() -> 
 def test_one_value_of_many_says_little() -> None:
     found = mean_interval([100.0], 50)
     assert (found.low, found.high) == (0.0, 300.0)
+
+
+def test_measured_hits_beyond_the_usual_range_move_its_end() -> None:
+    for share in ("0.02", "0.64", "0.995"):
+        low, typical, high = scenarios(Decimal(share)).values()
+        assert low <= typical <= high
+        assert typical == Decimal(share)
+    assert list(scenarios(Decimal("0.64")).values()) == [
+        Decimal("0.3"),
+        Decimal("0.64"),
+        Decimal("0.98"),
+    ]

@@ -61,3 +61,17 @@ def test_a_few_dollars_a_month_are_marginal() -> None:
 def test_engineering_days_are_held_against_the_saving() -> None:
     verdict = _verdict(engineering_days=Decimal(5), day_rate_usd=Decimal(500))
     assert "20.0 months" in verdict.reasons[-1]
+
+
+def test_a_saving_of_nearly_nothing_is_not_spelled_out_in_months() -> None:
+    verdict = _verdict(
+        saved_usd_per_month=Decimal("0.0098"),
+        engineering_days=Decimal(10),
+        day_rate_usd=Decimal(500),
+    )
+    assert verdict.reasons[-1].endswith("would not earn in a hundred years.")
+
+
+def test_what_is_saved_a_month_is_in_dollars() -> None:
+    verdict = _verdict(engineering_days=Decimal(5), day_rate_usd=Decimal(500))
+    assert "which $125.00 a month would take" in verdict.reasons[-1]

@@ -62,7 +62,7 @@ def test_the_decision_comes_first_and_then_the_cascade(made: Make) -> None:
         "validity 90.0%."
     )
     assert said[1].startswith(
-        f"The cheapest cascade of two that passes is {SONNET} → {OPUS}: $0.00150 per good row"
+        f"Of the cascades in which a golden row goes on, the cheapest that passes is {SONNET} → {OPUS}: $0.00150 per good row"
     )
     assert "4 of 40 rows (10.0%) go on" in said[1]
     assert (

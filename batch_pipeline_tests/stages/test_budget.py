@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.budget import price_collected
@@ -159,3 +161,16 @@ def test_without_one_nothing_is_priced_on_the_way(simulate: Simulate, night: Mak
     n.settle()
     assert [batch.cost_usd for batch in n.ledger.batches(n.context.record())] == [None]
     assert account_of(simulator)["batches"]
+
+
+def test_a_load_of_a_retired_model_is_not_begun(
+    simulate: Simulate, night: MakeNight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(f"models: {{{HAIKU}: {{retires: 2026-01-31}}}}", encoding="utf-8")
+    monkeypatch.setenv("BATCH_PIPELINE_PRICES", str(prices))
+    simulator = simulate()
+    n = night(count=5)
+    with pytest.raises(ConfigurationError, match="was retired on 2026-01-31"):
+        n.submit()
+    assert posts(simulator) == 0

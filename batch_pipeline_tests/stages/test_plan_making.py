@@ -182,3 +182,21 @@ def test_a_kept_plan_reads_back_as_it_was(night: MakeNight) -> None:
     folder = made.context.folder(made.context.record())
     assert kept_plan(folder) == plan
     assert LoadPlan.from_json(plan.to_json()) == replace(plan)
+
+
+@pytest.mark.parametrize("model", [SMALL, HAIKU])
+def test_rare_long_rows_that_no_sample_holds_are_within_the_bound(
+    simulate: Simulate, night: MakeNight, model: str
+) -> None:
+    """Two of 600 rows hold nearly all the tokens of the load."""
+    simulate()
+    source = rows(600)
+    for n in (77, 401):
+        source[n]["text"] += " " + "words " * 80_000
+    made = night(source=source, golden=0, gates=BUDGET, tiers=[{"model": model, "max_tokens": 64}])
+    plan = _plan(made)
+    assert plan.counted_by == "count_tokens"
+    card = made.settle()
+    assert card.cost_usd > 0.05 / 2
+    assert card.cost_usd <= plan.bound_usd
+    assert card.cost_usd / 2 < plan.typical_usd < card.cost_usd * 2
