@@ -6,7 +6,6 @@ import json
 import math
 import sys
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,13 +87,16 @@ def bakeoff(
 
 def _drive(opened: Bakeoff, max_wait: float | None, max_usd: float | None) -> list[str]:
     """Why it is not finished; nothing when it is. Raises ConfigurationError."""
+    from batch_pipeline.bakeoff.bound import checked_bound
     from batch_pipeline.bakeoff.drive import run_bakeoff
     from batch_pipeline.claude.client import BatchesApi
     from batch_pipeline.claude.errors import UnreachableError
 
     try:
         with interruptible():
-            _say_bound(opened, max_usd)
+            bound = checked_bound(opened, max_usd, option="--max-usd")
+            if bound:
+                _say(bound)
             try:
                 BatchesApi().check_access()
             except UnreachableError as error:
@@ -106,23 +108,6 @@ def _drive(opened: Bakeoff, max_wait: float | None, max_usd: float | None) -> li
         raise
     except PipelineError as error:
         return [str(error)]
-
-
-def _say_bound(opened: Bakeoff, max_usd: float | None) -> None:
-    from batch_pipeline.bakeoff.bound import bound
-
-    guesses = bound(opened)
-    if not guesses:
-        return
-    total = sum((each.usd for each in guesses.values()), Decimal(0))
-    requests = sum(each.requests for each in guesses.values())
-    amount = f"${total:.4f}" if total < 1 else f"${total:,.2f}"
-    said = f"{requests:,} requests to {len(guesses)} models cost at most about {amount}, guessed from their size"
-    if max_usd is not None and total > Decimal(str(max_usd)):
-        raise ConfigurationError(
-            f"{said}: more than --max-usd {max_usd:g}. Nothing was sent; name fewer models, or allow more."
-        )
-    _say(f"{said}.")
 
 
 def _unfinished(workload: str, bakeoff_id: str, left: list[str], *, as_json: bool) -> None:

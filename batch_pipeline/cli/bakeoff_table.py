@@ -5,10 +5,9 @@ from rich.console import Console
 from rich.table import Table
 
 from batch_pipeline.bakeoff.outcomes import BakeoffResult
-from batch_pipeline.measure.bakeoff import Candidate
 from batch_pipeline.measure.rates import Rate
-from batch_pipeline.report.bakeoff_words import between, sentences, status
-from batch_pipeline.report.wording import percent, usd
+from batch_pipeline.report.bakeoff_words import between, dollars, sentences, status
+from batch_pipeline.report.wording import percent
 
 # A file or a pipe has no width of its own.
 _WIDTH = 160
@@ -49,22 +48,12 @@ def print_bakeoff(result: BakeoffResult, console: Console | None = None) -> None
             "" if alone else percent(one.escalated / one.rows, 1),
             f"{one.outcomes.get('refusal', 0):,}",
             f"{one.outcomes.get('truncated', 0):,}",
-            _usd(one.usd_per_good_row),
-            _usd(one.usd_per_correct_row),
-            _usd(one.usd),
+            dollars(one.usd_per_good_row),
+            dollars(one.usd_per_correct_row),
+            dollars(one.usd),
             "–" if one.mean_output_tokens is None else f"{one.mean_output_tokens:,.1f}",
-            _word(one, picked=one in (ranking.chosen, ranking.chosen_cascade)),
+            status(one, ranking),
         )
     console.print(table)
     for sentence in sentences(result):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _word(one: Candidate, *, picked: bool) -> str:
-    if picked:
-        return "cheapest"
-    return status(one) if one.passes else "does not pass"
-
-
-def _usd(amount: object) -> str:
-    return usd(None if amount is None else float(str(amount)))

@@ -2,23 +2,20 @@
 
 import dagster as dg
 
-from batch_pipeline.bakeoff.drive import holding_bakeoff, run_bakeoff
-from batch_pipeline.bakeoff.outcomes import bakeoff_result
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import numbers
 from batch_pipeline.dag.naming import WORKLOAD_TAG, job_name
-from batch_pipeline.errors import PipelineError
-from batch_pipeline.report.bakeoff_page import write_bakeoff
-from batch_pipeline.report.bakeoff_words import markdown, sentences
+from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.settings import Settings
 from batch_pipeline.workload.workload import Workload
 
 
 class BakeoffConfig(dg.Config):
-    """Which models are compared, and for how long the run waits."""
+    """Which models are compared, what they may cost in US dollars, and for how long the run waits."""
 
     models: list[str]  # ids, as in the price table
+    max_usd: float | None = None  # nothing is sent where it could cost more
     max_wait_seconds: float = 86_400.0  # the run then fails, and another one goes on where it was
 
 
@@ -30,9 +27,22 @@ def build_bakeoff_job(workload: Workload, executor: dg.ExecutorDefinition) -> dg
         description="Asks each model the golden rows; what an earlier run of the same models sent is not paid again.",
     )
     def models(context: dg.OpExecutionContext, config: BakeoffConfig) -> None:
+        from batch_pipeline.bakeoff.bound import checked_bound
+        from batch_pipeline.bakeoff.drive import holding_bakeoff, run_bakeoff
+        from batch_pipeline.bakeoff.outcomes import bakeoff_result
+        from batch_pipeline.report.bakeoff_page import write_bakeoff
+        from batch_pipeline.report.bakeoff_words import markdown, sentences
+
         with stage_errors():
+            if config.max_usd is not None and not config.max_usd >= 0:
+                raise ConfigurationError(
+                    f"max_usd {config.max_usd} makes no sense; give a number, 0 or more."
+                )
             settings = Settings.from_environment()
             with holding_bakeoff(workload, config.models, settings) as opened:
+                said = checked_bound(opened, config.max_usd, option="max_usd")
+                if said:
+                    context.log.info(said)
                 left = run_bakeoff(
                     opened, BatchesApi, max_wait=config.max_wait_seconds, say=context.log.info
                 )

@@ -17,10 +17,10 @@ from batch_pipeline.report.bakeoff_chart import (
     WIDTH,
     draw_bakeoff,
 )
-from batch_pipeline.report.bakeoff_words import between, sentences, status, to_json
+from batch_pipeline.report.bakeoff_words import between, dollars, sentences, status, to_json
 from batch_pipeline.report.banner import SHAPES
 from batch_pipeline.report.rendering import render
-from batch_pipeline.report.wording import percent, plain, usd
+from batch_pipeline.report.wording import percent, plain
 from batch_pipeline.rows import replacing
 
 
@@ -75,7 +75,6 @@ def bakeoff_html(result: BakeoffResult) -> str:
 def _line(number: int, one: Candidate, result: BakeoffResult) -> dict[str, object]:
     ranking = result.ranking
     picked = one in (ranking.chosen, ranking.chosen_cascade)
-    good, right = one.usd_per_good_row, one.usd_per_correct_row
     validity = one.validity
     tokens, usual = one.mean_output_tokens, result.usual_rows
     return {
@@ -83,18 +82,18 @@ def _line(number: int, one: Candidate, result: BakeoffResult) -> dict[str, objec
         "name": one.name,
         "state": "good" if picked else "none" if one.passes else "bad",
         "shape": SHAPES["good" if picked else "none" if one.passes else "bad"],
-        "word": "cheapest" if picked else status(one) if one.passes else "does not pass",
+        "word": status(one, ranking),
         "why": "; ".join(one.objections),
         "score": percent(one.score, 1),
         "score_interval": between(Rate(one.correct, one.rows)),
         "validity": percent(validity.value, 1),
         "validity_interval": between(validity),
         "escalated": percent(one.escalated / one.rows, 1) if len(one.models) > 1 else "",
-        "good": usd(None if good is None else float(good)),
-        "right": usd(None if right is None else float(right)),
-        "spent": usd(float(one.usd)),
+        "good": dollars(one.usd_per_good_row),
+        "right": dollars(one.usd_per_correct_row),
+        "spent": dollars(one.usd),
         "tokens": "–" if tokens is None else f"{tokens:,.1f}",
-        "load": usd(None if usual is None else float(one.usd_per_row * usual)),
+        "load": dollars(None if usual is None else one.usd_per_row * usual),
     }
 
 

@@ -1,6 +1,7 @@
 """A bake-off in sentences, and as one JSON object."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from batch_pipeline.bakeoff.outcomes import BakeoffResult
@@ -16,6 +17,7 @@ def sentences(result: BakeoffResult) -> list[str]:
     return [
         _decision(ranking),
         _cascade(ranking),
+        *_same_as_alone(ranking),
         *(
             f"{each.name} does not pass: {'; '.join(each.objections)}{_in_its_words(result, each)}."
             for each in ranking.models
@@ -40,7 +42,7 @@ def _decision(ranking: Ranking) -> str:
         )
     chosen = ranking.chosen
     return (
-        f"The cheapest model that passes is {chosen.name}: {_usd(chosen.usd_per_good_row)} per good row, "
+        f"The cheapest model that passes is {chosen.name}: {dollars(chosen.usd_per_good_row)} per good row, "
         f"{_score(chosen)}."
     )
 
@@ -49,10 +51,12 @@ def _cascade(ranking: Ranking) -> str:
     best = ranking.chosen_cascade
     if best is None:
         if not any(each.escalated for each in ranking.cascades):
-            return "No cascade of two differs from its first model: no row would have gone on to a second."
+            return (
+                "No cascade of two differs from its first model: no golden row goes on to a second."
+            )
         return "No cascade of two passes."
     said = (
-        f"Of the cascades in which a golden row goes on, the cheapest that passes is {best.name}: {_usd(best.usd_per_good_row)} per good row, "
+        f"Of the cascades in which a golden row goes on, the cheapest that passes is {best.name}: {dollars(best.usd_per_good_row)} per good row, "
         f"{_score(best)}; {best.escalated:,} of {best.rows:,} rows ({percent(best.escalated / best.rows, 1)}) go on "
         f"to {best.models[1]}"
     )
@@ -63,6 +67,17 @@ def _cascade(ranking: Ranking) -> str:
     assert mine is not None and alone is not None
     word = "dearer than" if mine > alone else "cheaper than" if mine < alone else "as dear as"
     return f"{said}. It is {word} {chosen.name} by itself, and leaves {_left(best)} without a good answer where that leaves {chosen.rows - chosen.valid:,}."
+
+
+def _same_as_alone(ranking: Ranking) -> Iterator[str]:
+    if not any(each.escalated for each in ranking.cascades):
+        return  # the sentence before says it of all
+    # Where a row goes on depends on the first model only.
+    for name in dict.fromkeys(each.models[0] for each in ranking.cascades if not each.escalated):
+        yield (
+            f"No golden row of {name} goes on to a second model: on these rows a cascade that begins with it is "
+            f"{name} by itself, as good and at the same cost, and is not chosen."
+        )
 
 
 def _left(one: Candidate) -> str:
@@ -113,16 +128,22 @@ def _reservations(result: BakeoffResult) -> Iterator[str]:
     if chosen is not None and result.usual_rows is not None:
         yield (
             f"A load of {result.usual_rows:,} rows, the usual size, would cost about "
-            f"{_usd(chosen.usd_per_row * result.usual_rows)} with {chosen.name}, if its rows are like the golden ones."
+            f"{dollars(chosen.usd_per_row * result.usual_rows)} with {chosen.name}, if its rows are like the golden ones."
         )
     yield f"Held against {result.baseline}."
 
 
-def status(one: Candidate) -> str:
+def status(one: Candidate, ranking: Ranking) -> str:
     """A candidate's word in the table."""
     if not one.passes:
-        return "; ".join(one.objections)
-    return "passes" if len(one.models) == 1 or one.escalated else "no row went on"
+        return "does not pass"
+    if one is ranking.chosen:
+        return "cheapest"
+    if one is ranking.chosen_cascade:
+        return "cheapest where a row goes on"
+    if len(one.models) > 1 and not one.escalated:
+        return "as its first model alone"
+    return "passes"
 
 
 def markdown(result: BakeoffResult) -> str:
@@ -131,14 +152,13 @@ def markdown(result: BakeoffResult) -> str:
     lines = [f"| {' | '.join(head)} |", "|---|---:|---:|---:|---:|---|"]
     ranking = result.ranking
     for one in (*ranking.models, *ranking.cascades):
-        picked = one in (ranking.chosen, ranking.chosen_cascade)
         cells = (
             one.name,
             percent(one.score, 1),
             percent(one.validity.value, 1),
-            _usd(one.usd_per_good_row),
-            _usd(one.usd),
-            "cheapest" if picked else status(one),
+            dollars(one.usd_per_good_row),
+            dollars(one.usd),
+            status(one, ranking) if one.passes else "; ".join(one.objections),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -222,5 +242,6 @@ def _p(one: Comparison) -> str:
     return f"{one.p:.2g}" if one.p >= 0.001 else "<0.001"
 
 
-def _usd(amount: Any) -> str:
+def dollars(amount: Decimal | None) -> str:
+    """An exact amount, as the pages write amounts."""
     return usd(None if amount is None else float(amount))

@@ -17,6 +17,10 @@ from .schema_language import objection
 
 SAMPLING_REMOVED = "2026-10-21"
 MAX_BREAKPOINTS = 4
+# As documented on data residency: the parameter came with Opus 4.6, and models before it refuse it.
+_WITHOUT_GEO = frozenset(
+    {"claude-opus-4-5-20251101", "claude-haiku-4-5-20251001", "claude-sonnet-4-5-20250929"}
+)
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _LOOSE = ConfigDict(extra="allow", strict=True)
@@ -131,7 +135,7 @@ class _Params(_Counted, total=False):
     stop_sequences: list[str]
     stream: bool
     service_tier: Literal["auto", "standard_only"]
-    inference_geo: str | None
+    inference_geo: Literal["global", "us"] | None
     container: Any
     diagnostics: Any
 
@@ -204,6 +208,8 @@ class Validator:
         thinking = valid.get("thinking") or {}
         if thinking.get("budget_tokens", 0) >= valid["max_tokens"]:
             raise RefusedError("`max_tokens` must be greater than `thinking.budget_tokens`.")
+        if valid.get("inference_geo") is not None and model.id in _WITHOUT_GEO:
+            raise RefusedError(f"inference_geo is not supported by {valid['model']}")
         if not model.sampling:
             for name in ("temperature", "top_p", "top_k"):
                 if valid.get(name, 1.0 if name != "top_k" else 0) not in (1.0, 0):

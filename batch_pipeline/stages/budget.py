@@ -10,14 +10,16 @@ from datetime import datetime
 from decimal import Decimal
 
 from batch_pipeline.claude.prices import load_prices
-from batch_pipeline.ledger import Lane, Load
+from batch_pipeline.ledger import Lane, Ledger, Load
 from batch_pipeline.ledger.transactions import now
+from batch_pipeline.measure.money import usd
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import Paid
 from batch_pipeline.stages.plan import LoadPlan
+from batch_pipeline.workload.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,24 @@ def budgets(context: LoadContext, record: Load) -> list[Budget]:
     if gates.max_cost_usd is not None:
         committed = ledger.committed_usd(record.workload, load=record.load)
         found.append(Budget("gates.max_cost_usd", gates.max_cost_usd, committed, "the load"))
-    if gates.max_cost_usd_per_month is not None:
-        moment: datetime = now()
-        first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        committed = sum(
-            ledger.committed_usd(name, since=first)
-            for name in (record.workload, bakeoff_name(record.workload))
-        )
-        found.append(
-            Budget(
-                "gates.max_cost_usd_per_month",
-                gates.max_cost_usd_per_month,
-                committed,
-                f"{context.workload.name} in {moment:%B}",
-            )
-        )
-    return found
+    month = month_budget(context.workload, ledger)
+    return found if month is None else [*found, month]
+
+
+def month_budget(workload: Workload, ledger: Ledger) -> Budget | None:
+    """What the workload may cost in this month of UTC, its bake-offs included; None where nothing limits it."""
+    limit = workload.spec.gates.max_cost_usd_per_month
+    if limit is None:
+        return None
+    moment: datetime = now()
+    first = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    committed = sum(
+        ledger.committed_usd(name, since=first)
+        for name in (workload.name, bakeoff_name(workload.name))
+    )
+    return Budget(
+        "gates.max_cost_usd_per_month", limit, committed, f"{workload.name} in {moment:%B}"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,12 @@ def breach(context: LoadContext, record: Load, cost: Cost) -> str | None:
     for budget in budgets(context, record):
         if cost.most > budget.left:
             spent = (
-                f"{_usd(budget.committed)} are spent or under way, and " if budget.committed else ""
+                f"{usd(budget.committed)} are spent or under way, and " if budget.committed else ""
             )
             return (
-                f"{spent}what remains to be sent could cost up to {_usd(cost.most)} (it should be "
-                f"{_usd(cost.typical)}): more than {budget.option} allows {budget.what}, "
-                f"{_usd(float(budget.limit))}. Raise it, or send fewer rows or a cheaper model, then "
+                f"{spent}what remains to be sent could cost up to {usd(cost.most)} (it should be "
+                f"{usd(cost.typical)}): more than {budget.option} allows {budget.what}, "
+                f"{usd(float(budget.limit))}. Raise it, or send fewer rows or a cheaper model, then "
                 "launch the load again; nothing more is sent until then."
             )
     return None
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:,.4f}"

@@ -8,12 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from batch_pipeline.measure.cost_change import CostChange, NightCosts, split
+from batch_pipeline.measure.money import row_usd
 from batch_pipeline.measure.savings import CostLine, Savings, merged
 from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.warehouse.history import NightMeasures, cost_lines, nights
 
 # Nights whose median is what a good row usually costs.
 WINDOW = 7
+# Graded nights among which those are looked for.
+_LOOK_BACK = 60
 _COUNTS = ("tier", "requests", "read_requests", "cached_requests", "shared_rows")
 _NAMES = ("part", "lane", "model", "disposition")
 _USD = (
@@ -55,11 +58,16 @@ def costs_table(savings: Savings | None, generation: int) -> pa.Table | None:
     return pa.table(columns)
 
 
-def savings_by_load(state: Path, workload: str, until: str | None = None) -> dict[str, Savings]:
-    """Every graded load of a workload up to and with `until`, as it was measured."""
+def savings_by_load(
+    state: Path, workload: str, until: str | None = None, first: str | None = None
+) -> dict[str, Savings]:
+    """Graded loads of a workload from `first` up to and with `until`, as they were measured.
+
+    Without `first`, the last COST_NIGHTS of `warehouse.history`.
+    """
     return {
         load: Savings(tuple(merged(_line(values) for values in lines)))
-        for load, lines in cost_lines(state, workload, until).items()
+        for load, lines in cost_lines(state, workload, until, first).items()
     }
 
 
@@ -69,19 +77,21 @@ def costs_explained(state: Path, workload: str, load: str) -> CostsExplained | N
     The reference is the night whose cost is the median of the last seven sound ones (the lower of two): nights
     that were promoted, not cancelled, and had good rows. None where there is none, or no good row tonight.
     """
-    measured = {night.load: night for night in nights(state, workload, load)}
-    known = savings_by_load(state, workload, load)
-    tonight = _costs(measured.get(load), known)
+    history = nights(state, workload, load, most=_LOOK_BACK)
+    if not history or history[-1].load != load:
+        return None
+    priced = [n.load for n in history[:-1] if n.promote and not n.cancelled and _counts(n)][
+        -WINDOW:
+    ]
+    known = savings_by_load(state, workload, load, min([load, *priced]))
+    tonight = _costs(history[-1], known)
     if tonight is None:
         return None
     sound = [
-        (name, costs)
-        for name, night in sorted(measured.items())
-        if name < load
-        and night.promote
-        and not night.cancelled
-        and (costs := _costs(night, known)) is not None
-    ][-WINDOW:]
+        (night.load, costs)
+        for night in history
+        if night.load in priced and (costs := _costs(night, known)) is not None
+    ]
     if not sound:
         return None
     sound.sort(key=lambda one: _of_good_row(one[1]))
@@ -100,15 +110,21 @@ def _line(values: Mapping[str, Any]) -> CostLine:
     )
 
 
-def _costs(night: NightMeasures | None, known: Mapping[str, Savings]) -> NightCosts | None:
-    if night is None or night.load not in known:
-        return None
+def _counts(night: NightMeasures) -> tuple[int, int] | None:
+    """Its source rows and its good ones, where it has any."""
     per_good, source = (
         night.measures.get(name) for name in ("cost_per_good_row_usd", "source_rows")
     )
     if per_good is None or not per_good.denominator or source is None or not source.value:
         return None
-    return NightCosts(int(source.value), int(per_good.denominator), known[night.load].lines)
+    return int(source.value), int(per_good.denominator)
+
+
+def _costs(night: NightMeasures, known: Mapping[str, Savings]) -> NightCosts | None:
+    counts = _counts(night)
+    if counts is None or night.load not in known:
+        return None
+    return NightCosts(*counts, known[night.load].lines)
 
 
 def _of_good_row(costs: NightCosts) -> float:
@@ -117,7 +133,7 @@ def _of_good_row(costs: NightCosts) -> float:
 
 def _sentence(change: CostChange, nights: int) -> str:
     usual = "the night before" if nights == 1 else f"the median of the last {nights} nights"
-    cost, before = _usd(float(change.tonight)), _usd(float(change.before))
+    cost, before = row_usd(float(change.tonight)), row_usd(float(change.before))
     shares = sorted(change.shares().items(), key=lambda one: -abs(one[1]))
     said = ", ".join(f"{cause} {_percent(share)}" for cause, share in shares if _percent(share))
     if not _percent(change.share):
@@ -133,7 +149,3 @@ def _percent(share: float) -> str:
     """With its sign; nothing for what rounds to nothing."""
     text = f"{share:+.0%}"
     return "" if text in ("+0%", "-0%") else text.replace("-", "−")
-
-
-def _usd(value: float) -> str:
-    return f"${value:,.6f}" if value >= 1e-4 else f"${value:.3g}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import PipelineError
+from batch_pipeline.measure.money import usd
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.budget import Cost, breach, budgets, whole_load
 from batch_pipeline.stages.context import LoadContext
@@ -57,10 +58,6 @@ def foresee(context: LoadContext, api: Callable[[], BatchesApi] | None) -> Fores
     notes = f" {' '.join(said_too)}" if said_too else ""
     return Foreseen(
         True,
-        f"The load should cost {_usd(plan.typical_usd)}, at most {_usd(plan.bound_usd)}{within}.{notes}",
+        f"The load should cost {usd(plan.typical_usd)}, at most {usd(plan.bound_usd)}{within}.{notes}",
         plan,
     )
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:,.4f}"

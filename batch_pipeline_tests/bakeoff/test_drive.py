@@ -253,6 +253,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
 def test_a_model_that_refuses_a_parameter_is_said_so_and_cannot_win(troubled: Troubled) -> None:
     haiku = by_name(troubled.result)[HAIKU]
     assert haiku.objections == ("the API refused every request (invalid_request)",)
+    assert "output_config.effort: low is not supported" in troubled.result.refusals[HAIKU]
     assert haiku.usd == 0
     assert troubled.result.ranking.chosen is by_name(troubled.result)[OPUS]
 

@@ -7,22 +7,28 @@ import dagster as dg
 from batch_pipeline.dag.build import build_definitions
 from batch_pipeline.dag.naming import job_name
 from batch_pipeline.simulator import Simulator
-from batch_pipeline_tests.night import HAIKU, SONNET, Night
+from batch_pipeline_tests.night import HAIKU, SONNET, Night, account_of
 
 
 def test_the_job_shows_the_candidates_and_the_page_and_fails_in_a_sentence(
     simulate: Callable[..., Simulator], night: Callable[..., Night]
 ) -> None:
-    simulate()
+    simulator = simulate()
     definitions = build_definitions(night(golden=4).context.workload)
     job = definitions.resolve_job_def(job_name("questions", "bakeoff"))
 
-    def run(models: list[str], instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
-        config = {"ops": {"questions__bakeoff_models": {"config": {"models": models}}}}
+    def run(
+        models: list[str], instance: dg.DagsterInstance, **limits: float
+    ) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"questions__bakeoff_models": {"config": {"models": models, **limits}}}}
         return job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
 
     with dg.DagsterInstance.ephemeral() as instance:
-        done = run([HAIKU, SONNET], instance)
+        dear = run([HAIKU, SONNET], instance, max_usd=0.0001)
+        (event,) = dear.get_step_failure_events()
+        assert "more than max_usd 0.0001. Nothing was sent" in str(event.event_specific_data)
+        assert account_of(simulator)["requests"]["accepted"] == 0
+        done = run([HAIKU, SONNET], instance, max_usd=1)
         assert done.success
         (output,) = [e for e in done.all_events if e.event_type_value == "STEP_OUTPUT"]
         shown = output.step_output_data.metadata

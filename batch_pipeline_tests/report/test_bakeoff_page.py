@@ -71,6 +71,46 @@ def test_the_decision_comes_first_and_then_the_cascade(made: Make) -> None:
     )
 
 
+def test_a_cascade_in_which_no_row_goes_on_is_said_to_be_its_first_model_and_not_chosen(
+    made: Make,
+) -> None:
+    """It is the cheapest of the table, and the sentences, the page and the table say why it was not chosen."""
+    result = made([row(usd="0.0005")] * 40, CHEAP, DEAR)
+    cheapest = min(result.ranking.cascades, key=lambda each: each.usd)
+    assert cheapest.passes and cheapest.models[0] == HAIKU
+    assert result.ranking.chosen_cascade is not None
+    assert result.ranking.chosen_cascade.models == (SONNET, OPUS)
+    assert result.ranking.chosen_cascade.usd > cheapest.usd
+    said = sentences(result)
+    assert said[1].startswith("Of the cascades in which a golden row goes on, the cheapest")
+    assert said[2].startswith(f"No golden row of {HAIKU} goes on to a second model: on these rows")
+    lines = {each.split(" | ")[0].strip("| "): each for each in markdown(result).splitlines()[2:]}
+    assert lines[cheapest.name].endswith("| as its first model alone |")
+    assert lines[f"{SONNET} → {OPUS}"].endswith("| cheapest where a row goes on |")
+    assert lines[HAIKU].endswith("| cheapest |")
+    html = bakeoff_html(result)
+    assert "as its first model alone" in html
+    assert said[2] in html
+
+
+def test_where_no_row_goes_on_at_all_one_sentence_says_it(made: Make) -> None:
+    said = sentences(made([row()] * 40, DEAR))
+    assert said[1] == (
+        "No cascade of two differs from its first model: no golden row goes on to a second."
+    )
+    assert sum("goes on" in each for each in said) == 1
+
+
+def test_the_apis_own_words_for_a_refusal_are_said_and_escaped_on_the_page(made: Make) -> None:
+    refused = [row("invalid_request", usd="0")] * 40
+    result = replace(made(refused, CHEAP, DEAR), refusals={HAIKU: f"effort: {HOSTILE}"})
+    said = f"{HAIKU} does not pass: the API refused every request (invalid_request): effort: {HOSTILE}."
+    assert said in sentences(result)
+    html = bakeoff_html(result)
+    assert HOSTILE not in html
+    assert "effort: &lt;b&gt;a&lt;/b&gt;" in html
+
+
 def test_what_the_rows_cannot_tell_apart_is_said(made: Make) -> None:
     said = "\n".join(
         sentences(made(CHEAP, [row(right=n > 1, usd="0.01") for n in range(40)], WRONG))

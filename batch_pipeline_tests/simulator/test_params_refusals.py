@@ -35,6 +35,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": "200"}, "max_tokens: Input should be a valid integer"),
     ({"max_tokens": 64_001}, f"max_tokens: 64001 > 64000, which is the maximum .* for {MODEL}"),
     ({"stream": True}, "stream: "),
+    ({"inference_geo": "eu"}, "inference_geo: Input should be 'global' or 'us'"),
+    ({"inference_geo": "us"}, f"inference_geo is not supported by {MODEL}"),
     ({"messages": None}, "messages: Field required"),
     ({"messages": []}, "messages: at least one message is required"),
     ({"messages": "hello"}, "messages: Input should be a valid list"),

@@ -5,32 +5,21 @@ That one is plain Python over the API's own results, as they lie on disk.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pytest
-import zstandard
 
 from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.simulator import Simulator
-from batch_pipeline.stages.grade import grade
-from batch_pipeline.stages.promote import promote
 from batch_pipeline.stages.scorecard import Scorecard, measure_load
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.warehouse import warehouse
-from batch_pipeline_tests.night import (
-    HAIKU,
-    LABELS,
-    OPUS,
-    SONNET,
-    Night,
-    account_of,
-    simulator_for,
-)
-from batch_pipeline_tests.stages.watching import finals, rows_of
+from batch_pipeline_tests.night import HAIKU, LABELS, OPUS, SONNET, Night, account_of
+from batch_pipeline_tests.stages.stormy import FAULTS, Published, stormy
+from batch_pipeline_tests.stages.watching import finals, results, rows_of
 
 MakeNight = Callable[..., Night]
 Simulate = Callable[..., Simulator]
@@ -41,19 +30,6 @@ PRICES = {
     SONNET: {"input": 1.5, "output": 7.5, "cache_write_5m": 1.875, "cache_write_1h": 3, "cache_read": 0.15},
     OPUS: {"input": 2.5, "output": 12.5, "cache_write_5m": 3.125, "cache_write_1h": 5, "cache_read": 0.25},
 }  # fmt: skip
-FAULTS = {
-    "not_json": 0.08,
-    "unknown_label": 0.05,
-    "refusal": 0.05,
-    "refusal_midway": 0.04,
-    "truncated": 0.06,
-    "server_error": 0.08,
-    "expired": 0.06,
-    "absent": 0.03,
-    "wrong": 0.1,
-    "invalid_request": 0.02,
-}
-LONG_SYSTEM = "Say what the question is about. Mind every rule of the house. " * 200
 
 
 @dataclass
@@ -79,19 +55,6 @@ def generations(night: Night) -> list[tuple[Load, LoadFolder]]:
         )
         for generation in range(1, newest.generation + 1)
     ]
-
-
-def results(folder: LoadFolder, chunk: Chunk) -> dict[int, dict[str, Any]]:
-    """The result of each row of a chunk that has one."""
-    with folder.raw(chunk.chunk_id).open("rb") as file:
-        content = zstandard.ZstdDecompressor().stream_reader(file).read()
-    found: dict[int, dict[str, Any]] = {}
-    for line in content.splitlines():
-        parsed = json.loads(line)
-        token, _, row = parsed["custom_id"].partition("-")
-        assert token == chunk.token
-        found.setdefault(int(row), parsed["result"])
-    return found
 
 
 def label_of(result: dict[str, Any]) -> str | None:
@@ -158,58 +121,6 @@ def recount_of(night: Night) -> Recount:
             for row in golden:
                 recount.correct.setdefault(row, False)
     return recount
-
-
-def stormy(make: MakeNight, cache: str) -> Night:
-    return make(
-        count=90,
-        golden=12,
-        tiers=[
-            {"model": HAIKU, "max_tokens": 64},
-            {"model": SONNET, "max_tokens": 128},
-            {"model": OPUS, "max_tokens": 256},
-        ],
-        prompt={"system": LONG_SYSTEM, "user": "{{ text }}", "cache": cache},
-        limits={"max_requests": 60},
-        gates={"golden_drop_points": 100},
-    )
-
-
-# Whatever is drawn, a row of each disposition.
-FATES = [
-    {"contains": "number 7 of", "fault": "refusal"},
-    {"contains": "number 8 of", "fault": "invalid_request"},
-]
-
-
-@dataclass(frozen=True)
-class Published:
-    """A night with every kind of mishap, published, and the simulator that it was driven against."""
-
-    night: Night
-    card: Scorecard
-    simulator: Simulator
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    folder = tmp_path_factory.mktemp("measuring")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        simulator_for(
-            folder, seed=1, models={"*": FAULTS}, rows=FATES, cache_hit_rate=0.7
-        ) as simulator,
-    ):
-        patch.setenv("ANTHROPIC_API_KEY", "test-key")
-        patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        patch.setenv("BATCH_PIPELINE_STATE", str(folder / "state"))
-        patch.setenv("BATCH_PIPELINE_POLL_SECONDS", "0.05")
-        patch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.5")
-        night = stormy(partial(Night.make, folder), "1h")
-        night.settle()
-        card = grade(night.context)
-        promote(night.context)
-        yield Published(night, card, simulator)
 
 
 def check(night: Night, card: Scorecard, simulator: Simulator) -> None:

@@ -1,8 +1,7 @@
 """What loads cost and saved, against the API's raw results and the simulator's own account."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,60 +15,21 @@ from batch_pipeline.report.page import page_html
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.cache_pays import cache_pays
 from batch_pipeline.stages.cost_history import costs_explained, savings_by_load
-from batch_pipeline.stages.grade import grade
 from batch_pipeline.stages.kept_scorecards import keep_scorecard, kept_scorecard
 from batch_pipeline.stages.noticed import noticed
 from batch_pipeline.stages.purge import Purge
-from batch_pipeline.stages.scorecard import Scorecard, measure_load
+from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.warehouse import warehouse
-from batch_pipeline_tests.night import HAIKU, SONNET, Night, account_of, rows, simulator_for
-from batch_pipeline_tests.stages.test_measuring import results
-from batch_pipeline_tests.stages.watching import finals, rows_of
+from batch_pipeline_tests.night import HAIKU, OPUS, SONNET, Night, account_of, rows
+from batch_pipeline_tests.stages.stormy import LONG_SYSTEM, Published
+from batch_pipeline_tests.stages.watching import finals, results, rows_of
 
 MakeNight = Callable[..., Night]
 Simulate = Callable[..., Simulator]
 
 # USD per million tokens at full price: input, output, 1-hour writes, reads.
-FULL = {HAIKU: (1, 5, 2, "0.1"), SONNET: (3, 15, 6, "0.3")}
-# Above the minimum that Haiku caches.
-LONG_SYSTEM = "Say what the question is about. Mind every rule of the house. " * 300
-FAULTS = {"not_json": 0.15, "server_error": 0.15, "refusal": 0.05, "truncated": 0.05}
-
-
-@dataclass(frozen=True)
-class Published:
-    night: Night
-    card: Scorecard
-    simulator: Simulator
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    """A night with escalations, retries, golden rows and a cache, graded."""
-    folder = tmp_path_factory.mktemp("savings")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        simulator_for(
-            folder,
-            models={"*": FAULTS},
-            rows=[{"contains": "number 8 of", "fault": "invalid_request"}],
-            cache_hit_rate=0.8,
-        ) as simulator,
-    ):
-        patch.setenv("ANTHROPIC_API_KEY", "test-key")
-        patch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
-        patch.setenv("BATCH_PIPELINE_STATE", str(folder / "state"))
-        patch.setenv("BATCH_PIPELINE_GRACE_SECONDS", "0.5")
-        night = Night.make(
-            folder,
-            count=40,
-            golden=8,
-            prompt={"system": LONG_SYSTEM, "user": "{{ text }}", "cache": "1h"},
-            gates={"golden_drop_points": 100},
-        )
-        night.settle()
-        yield Published(night, grade(night.context), simulator)
+FULL = {HAIKU: (1, 5, 2, "0.1"), SONNET: (3, 15, 6, "0.3"), OPUS: (5, 25, 10, "0.5")}
 
 
 def cost(model: str, usage: dict[str, Any]) -> dict[str, Decimal]:

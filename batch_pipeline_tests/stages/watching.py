@@ -12,9 +12,11 @@ from typing import Any
 
 import duckdb
 import httpx2
+import zstandard
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
-from batch_pipeline.ledger import ChunkState
+from batch_pipeline.ledger import Chunk, ChunkState
+from batch_pipeline.rows import LoadFolder
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.night import HAIKU, Night, account_of
 
@@ -104,6 +106,19 @@ def rows_of(path: Path | list[Path], columns: str = "*", where: str = "true") ->
         return connection.execute(
             f"SELECT {columns} FROM read_parquet(?) WHERE {where} ORDER BY ALL", [paths]
         ).fetchall()
+
+
+def results(folder: LoadFolder, chunk: Chunk) -> dict[int, dict[str, Any]]:
+    """The result of each row of a chunk that has one."""
+    with folder.raw(chunk.chunk_id).open("rb") as file:
+        content = zstandard.ZstdDecompressor().stream_reader(file).read()
+    found: dict[int, dict[str, Any]] = {}
+    for line in content.splitlines():
+        parsed = json.loads(line)
+        token, _, row = parsed["custom_id"].partition("-")
+        assert token == chunk.token
+        found.setdefault(int(row), parsed["result"])
+    return found
 
 
 @dataclass(frozen=True)
