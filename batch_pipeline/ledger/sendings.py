@@ -8,7 +8,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -155,22 +154,25 @@ class Sendings(Transactions):
 
     def in_flight(self) -> int:
         """Requests, over all loads, that the API may be working on."""
-        query = (
-            select(func.coalesce(func.sum(chunks.c.requests), 0).label("requests"))
-            .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
+        requests = func.coalesce(func.sum(chunks.c.requests), 0).label("requests")
+        # What is sent one by one takes no room among the batches.
+        batched = chunks.c.lane == Lane.BATCH.value
+        intended = chunks.c.state == ChunkState.INTENT.value
+        running = (
+            select(requests)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
             .where(
-                # What is sent one by one takes no room among the batches.
-                chunks.c.lane == Lane.BATCH.value,
-                or_(
-                    chunks.c.state == ChunkState.INTENT.value,
-                    batches.c.collected_at.is_(None)
-                    & (batches.c.status != "ended")
-                    & (batches.c.results_gone == 0),
-                ),
+                batched,
+                ~intended,
+                batches.c.collected_at.is_(None),
+                batches.c.status != "ended",
+                batches.c.results_gone == 0,
             )
         )
-        row = self._first(query)
-        return int(row["requests"]) if row else 0
+        sums = [
+            self._first(query) for query in (select(requests).where(batched, intended), running)
+        ]
+        return sum(int(row["requests"]) for row in sums if row)
 
     def unpriced(self, workload: str) -> list[tuple[Chunk, Batch]]:
         """Batches of any load of the workload that were read back, and whose cost is not written down."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, create_engine, event, func, or_, select, update
+from sqlalchemy import Engine, and_, create_engine, event, func, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.errors import PipelineError
@@ -26,6 +26,8 @@ LOCK_WAIT_SECONDS = 300.0
 BUSY_WAIT_SECONDS = 120.0
 # How long a batch that was given up for lost may still turn up: it has ended by then, and says whose it is.
 LATE_ARRIVALS = timedelta(hours=48)
+_KEY = (loads.c.workload, loads.c.load, loads.c.generation)
+_CHUNKS_KEY = (chunks.c.workload, chunks.c.load, chunks.c.generation)
 
 
 class Ledger(Sendings, Baselines, Reviewing, Alerting):
@@ -102,55 +104,78 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
         )
         return row["load"] if row else None
 
+    def newest_of_each(self) -> list[Load]:
+        """The latest generation of each workload's latest load, by the workloads' names."""
+        found = []
+        # A search of the primary key for each name, where a GROUP BY would read every load.
+        name = self._next_workload("")
+        while name is not None:
+            newest = select(loads).where(loads.c.workload == name)
+            newest = newest.order_by(loads.c.load.desc(), loads.c.generation.desc()).limit(1)
+            found += [load_of(row) for row in self._all(newest)]
+            name = self._next_workload(name)
+        return found
+
+    def _next_workload(self, after: str) -> str | None:
+        row = self._first(
+            select(func.min(loads.c.workload).label("workload")).where(loads.c.workload > after)
+        )
+        return row["workload"] if row else None
+
+    def load_before(self, workload: str, load: str) -> str | None:
+        """The latest date before `load` that was begun."""
+        row = self._first(
+            select(func.max(loads.c.load).label("load")).where(
+                loads.c.workload == workload, loads.c.load < load
+            )
+        )
+        return row["load"] if row else None
+
     def unfinished_loads(self, workload: str) -> list[Load]:
         """Latest generations that ask for something still.
 
         Those neither held nor promoted; and any with a batch that is not read back, or a chunk that was
         given up for lost so recently that it may still appear.
         """
-        late = (
-            select(chunks.c.load)
-            .join(batches, batches.c.chunk_id == chunks.c.chunk_id, isouter=True)
-            .where(
-                chunks.c.workload == loads.c.workload,
-                chunks.c.load == loads.c.load,
-                chunks.c.generation == loads.c.generation,
-                or_(
-                    batches.c.batch_id.is_not(None) & batches.c.collected_at.is_(None),
-                    (chunks.c.state == ChunkState.NOT_FOUND.value)
-                    & (chunks.c.closed_at >= now() - LATE_ARRIVALS),
-                ),
-            )
-        )
+        # From what is open, of any workload, to its load: the other way each load that is done is asked for its
+        # chunks, and each chunk for its batch.
+        asking = union(
+            select(*_KEY).where(
+                loads.c.workload == workload,
+                loads.c.promoted_at.is_(None),
+                func.coalesce(loads.c.gate, "") != "hold",
+            ),
+            select(*_CHUNKS_KEY)
+            .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
+            .where(batches.c.collected_at.is_(None)),
+            select(*_CHUNKS_KEY).where(
+                chunks.c.state == ChunkState.NOT_FOUND.value,
+                chunks.c.closed_at >= now() - LATE_ARRIVALS,
+            ),
+        ).subquery()
         query = (
             select(loads)
-            .where(
-                loads.c.workload == workload,
-                is_latest(),
-                or_(
-                    loads.c.promoted_at.is_(None) & (func.coalesce(loads.c.gate, "") != "hold"),
-                    late.exists(),
-                ),
-            )
+            .join(asking, _same_load(asking.c))
+            .where(is_latest(), asking.c.workload == workload)
             .order_by(loads.c.load)
         )
         return [load_of(row) for row in self._all(query)]
 
     def loads_in_flight(self) -> list[Load]:
         """Every generation, of any load, with a batch that had not ended when it was last looked at."""
-        open_batches = (
-            select(chunks.c.chunk_id)
+        flying = (
+            select(*_CHUNKS_KEY)
             .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
             .where(
-                chunks.c.workload == loads.c.workload,
-                chunks.c.load == loads.c.load,
-                chunks.c.generation == loads.c.generation,
                 batches.c.collected_at.is_(None),
                 batches.c.status != "ended",
                 batches.c.results_gone == 0,
             )
+            .distinct()
+            .subquery()
         )
-        return [load_of(row) for row in self._all(select(loads).where(open_batches.exists()))]
+        query = select(loads).join(flying, _same_load(flying.c)).order_by(*_KEY)
+        return [load_of(row) for row in self._all(query)]
 
     def record_load(
         self,
@@ -253,6 +278,14 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
             )
         )
         return Override(**row) if row else None
+
+
+def _same_load(columns: Any) -> Any:
+    return and_(
+        loads.c.workload == columns.workload,
+        loads.c.load == columns.load,
+        loads.c.generation == columns.generation,
+    )
 
 
 def _is(load: Load) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 
@@ -31,6 +32,12 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 metadata = MetaData()
+
+
+def _open(name: str, condition: str, *columns: str) -> Index:
+    """An index of the rows that are open still, which stay few however many are done."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
 
 # A load's generation rises only when a person asks for the load to be sent again.
 loads = Table(
@@ -61,6 +68,7 @@ loads = Table(
     Column("purged_at", UtcTime),  # its row data was removed
     Column("held_by", String(16)),  # pilot | budget: the gate that was closed before all was sent
     Column("pilot_passed_at", UtcTime),  # since then the rest may be sent
+    _open("loads_not_promoted", "promoted_at IS NULL", "workload", "load"),
 )
 
 chunks = Table(
@@ -91,6 +99,7 @@ chunks = Table(
     Column("bound_usd", Float),  # the most that it should cost, as estimated before it was sent
     UniqueConstraint("token"),
     Index("chunks_of_load", "workload", "load", "generation"),
+    Index("chunks_by_state", "state", "closed_at"),
 )
 
 batches = Table(
@@ -122,6 +131,8 @@ batches = Table(
     Column("collected_at", UtcTime),
     Column("defects", String),  # what did not add up in the results that were accepted, as JSON
     Column("cost_usd", Float),  # what its results cost, once they are read back
+    _open("batches_not_collected", "collected_at IS NULL", "chunk_id"),
+    Index("batches_by_time", "created_at"),
 )
 
 # Batches of the workspace that turned out not to be ours; nothing is known of them but that.

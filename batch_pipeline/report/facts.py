@@ -21,8 +21,10 @@ from batch_pipeline.stages.review_status import ReviewStatus, review_status
 from batch_pipeline.stages.scorecard import Scorecard
 from batch_pipeline.stages.trends import TrendFinding, trends_of
 from batch_pipeline.warehouse.history import (
+    NIGHTS,
     NightMeasures,
     SliceNight,
+    graded_before,
     label_nights,
     month_savings,
     nights,
@@ -31,7 +33,7 @@ from batch_pipeline.warehouse.history import (
 from batch_pipeline.workload.spec import WorkloadSpec
 
 # What fits into a picture of this width; older nights stay in the metrics.
-MOST_NIGHTS = 120
+MOST_NIGHTS = NIGHTS
 SLICE_NIGHTS = 14
 
 
@@ -71,17 +73,17 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
     record = context.ledger.load(name, card.load)
     graded = nights(state, name, until=card.load)
     shown = graded[-MOST_NIGHTS:]
+    before = graded_before(state, name, shown[0].load) if shown else 0
     # A load that is not graded, or was cancelled, says nothing of a trend.
     judged = bool(graded) and graded[-1].load == card.load and not graded[-1].cancelled
     chunks = {c.chunk_id: c for c in context.ledger.chunks(record)} if record else {}
-    begun = sorted({one.load for one in context.ledger.generations(name) if one.load < card.load})
     return PageFacts(
         card=card,
         spec=context.workload.spec,
         day=date.fromisoformat(card.load),
         record=record,
         nights=shown,
-        earlier_nights=len(graded) - len(shown),
+        earlier_nights=before,
         slices=slice_nights(state, name, until=card.load),
         labels=label_nights(state, name, until=card.load),
         batches=[
@@ -102,7 +104,7 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
         explained=costs_explained(state, name, card.load) if judged else None,
         alerts=context.ledger.open_alerts([name]),
         review=_review(context, record, card),
-        previous=begun[-1] if begun else None,
+        previous=context.ledger.load_before(name, card.load),
         written_at=datetime.now(UTC),
     )
 

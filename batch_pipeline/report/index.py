@@ -52,14 +52,11 @@ def index_path(state: Path) -> Path:
 def write_index(context: LoadContext) -> Path:
     """Writes the index anew from the ledger and the Parquet copy of the nights. Many may do so at once."""
     state = context.settings.state
-    newest: dict[str, Load] = {}
-    for one in context.ledger.generations():
-        # A bake-off's loads are of no workload that anybody declared; its name could not be.
-        if NAME.fullmatch(one.workload):
-            newest[one.workload] = one
+    # A bake-off's loads are of no workload that anybody declared; its name could not be.
+    newest = [one for one in context.ledger.newest_of_each() if NAME.fullmatch(one.workload)]
     nights = _nights(state, context.scratch)
     today = datetime.now(UTC).date()
-    lines = [_line(state, one, nights.get(one.workload, []), today) for one in newest.values()]
+    lines = [_line(state, one, nights.get(one.workload, []), today) for one in newest]
     lines.sort(key=lambda line: (_URGENCY.index(line.state), line.workload))
     path = index_path(state)
     html = render(

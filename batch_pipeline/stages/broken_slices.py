@@ -1,6 +1,6 @@
 """Slices of a load that broke, though the whole hardly shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
     """Slices of a graded load that fell against their own nights under the same declaration; the worst first."""
     counted = slice_nights(state, workload, load)
     tonight = [s for s in counted if s.load == load]
-    return broken_tonight(tonight, counted, same_declaration(nights(state, workload, load)))
+    history = nights(state, workload, load, most=SLICE_HISTORY + 1)
+    return broken_tonight(tonight, counted, same_declaration(history))
 
 
 def broken_tonight(
@@ -50,7 +51,8 @@ def broken_tonight(
         comparable = same_golden_set(since) if measure == "golden_score" else since
         before = [night.load for night in comparable if night.load < load][-SLICE_HISTORY:]
         slices = [s for s in tonight if s.measure == measure]
-        counts = [_against(each, counted, before) for each in slices]
+        earlier = _sound(counted, before)
+        counts = [_against(each, earlier.get(_named(each), [])) for each in slices]
         for i in broken_slices(counts):
             hit, count = slices[i], counts[i]
             usual = count.reference_good / count.reference_n
@@ -60,15 +62,25 @@ def broken_tonight(
     return sorted(found, key=lambda b: b.tonight - b.usual)
 
 
-def _against(
-    tonight: SliceNight, counted: Sequence[SliceNight], before: Sequence[str]
-) -> SliceCount:
-    """Nights on which the slice was broken are no reference: it would become its own after a week."""
-    same = [
-        s
-        for s in counted
-        if (s.column, s.slice, s.measure) == (tonight.column, tonight.slice, tonight.measure)
-        and s.load in before
-        and not s.broken
-    ][-SLICE_WINDOW:]
+_Named = tuple[str, str, str]
+
+
+def _named(one: SliceNight) -> _Named:
+    return one.column, one.slice, one.measure
+
+
+def _sound(
+    counted: Sequence[SliceNight], before: Collection[str]
+) -> dict[_Named, list[SliceNight]]:
+    """Of these loads, each slice's nights on which it was not broken: it would become its own reference after a week."""
+    found: dict[_Named, list[SliceNight]] = {}
+    loads = set(before)
+    for one in counted:
+        if one.load in loads and not one.broken:
+            found.setdefault(_named(one), []).append(one)
+    return found
+
+
+def _against(tonight: SliceNight, earlier: Sequence[SliceNight]) -> SliceCount:
+    same = earlier[-SLICE_WINDOW:]
     return SliceCount(tonight.good, tonight.n, sum(s.good for s in same), sum(s.n for s in same))

@@ -100,6 +100,9 @@ COPIED = (
     *("nights", "savings", "savings_by_month"),
 )
 
+# Rows by which the copies are cut: whoever reads a few nights of a long history reads a few of these.
+_ROW_GROUP = 8192
+
 # The columns of the wide view; every other measure is in the long table only.
 WIDE = (
     "source_rows",
@@ -232,7 +235,7 @@ def copy_metrics(connection: duckdb.DuckDBPyConnection, state: Path) -> None:
         with replacing(state / "metrics" / f"{name}.parquet") as path:
             connection.execute(
                 f"COPY (FROM metrics.{name} ORDER BY ALL) TO {literal(str(path))} "
-                "(FORMAT parquet, COMPRESSION zstd)"
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
             )
 
 
