@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: install demo test soak nights ui lint lock clean
+.PHONY: install demo test bench whole-night soak nights ui lint lock clean
 
 install: $(STAMP)
 
@@ -33,6 +33,15 @@ SEEDS ?= 500
 FIRST ?= 1
 soak: install
 	@$(BIN)/python -m batch_pipeline_tests.faults.soak --seeds $(SEEDS) --first $(FIRST) $(if $(CRASHES),--crashes)
+
+# How fast: a floor script, the SDK's plain way, our stages, the whole command, on the same rows. See docs/performance.md.
+# OPTIONS="--rows 100000 --shape long --json bench.json" and so on; --help lists them.
+bench: install
+	@$(BIN)/python -m batch_pipeline_tests.bench $(OPTIONS)
+
+# Two million rows through `batch-pipeline run` to promotion, against the simulator; needs 20 GB of disk.
+whole-night: install
+	@$(BIN)/python -m batch_pipeline_tests.bench.whole_night $(OPTIONS)
 
 # Ninety nights through the whole pipeline, with planted trouble: which check catches what, and when. See docs/nights.md.
 nights: install

@@ -34,6 +34,8 @@ class Settings:
         prices: a YAML file with more prices (`BATCH_PIPELINE_PRICES`), or None.
         alerts: the YAML file that says who is told of what (`BATCH_PIPELINE_ALERTS`, default `alerts.yaml` of
             the project), or None where there is none.
+        at_once: how many batches of a load are uploaded, or read back, side by side
+            (`BATCH_PIPELINE_AT_ONCE`, 2); 1 is one after the other.
     """
 
     state: Path
@@ -43,6 +45,7 @@ class Settings:
     max_in_flight: int | None
     prices: Path | None
     alerts: Path | None
+    at_once: int = 2
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -69,6 +72,7 @@ class Settings:
             max_in_flight=_most(environment, "BATCH_PIPELINE_MAX_IN_FLIGHT"),
             prices=Path(prices).resolve() if prices else None,
             alerts=_alerts(environment),
+            at_once=_most(environment, "BATCH_PIPELINE_AT_ONCE") or cls.at_once,
         )
 
 

@@ -6,7 +6,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,11 @@ def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def simulator_for(folder: Path, **scenario: Any) -> Simulator:
-    """A simulator that knows the right label of every row that `rows` makes, golden ones too."""
-    known = [*rows(4000), *rows(400, start=100_000)]
+def simulator_for(folder: Path, *, known: int = 1000, **scenario: Any) -> Simulator:
+    """A simulator that knows the right label of so many rows of those that `rows` makes, and of 100 golden ones."""
+    answers = [*rows(known), *rows(100, start=100_000)]
     key = write_csv(
-        folder / "key.csv", [{"text": row["text"], "label": row["label"]} for row in known]
+        folder / "key.csv", [{"text": row["text"], "label": row["label"]} for row in answers]
     )
     options = {
         "seed": 1,
@@ -109,6 +109,7 @@ class Night:
         golden: int = 5,
         day: str = DAY,
         source: Sequence[Mapping[str, Any]] | None = None,
+        at_once: int = 1,
         **changes: Any,
     ) -> "Night":
         """Writes the workload's folder (source.csv, golden.csv, defs.yaml) and opens a load of it."""
@@ -129,7 +130,9 @@ class Night:
             encoding="utf-8",
         )
         workload = Workload.build(WorkloadSpec.model_validate(attributes), place)
-        return cls(LoadContext.open(workload, day, Settings.from_environment()))
+        # One after the other, so that a test can say what comes first.
+        settings = replace(Settings.from_environment(), at_once=at_once)
+        return cls(LoadContext.open(workload, day, settings))
 
     @property
     def ledger(self) -> Ledger:

@@ -8,7 +8,6 @@ from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.findings import Finding, findings
-from batch_pipeline.stages.kept_scorecards import kept_scorecard
 
 PAGE = "page"
 LOG = "log"
@@ -59,6 +58,9 @@ def ledger_conditions(
 
 
 def _held(settings: Settings, record: Load) -> Condition:
+    # It brings DuckDB and Arrow, and the sensors, the checks and the commands want this module's words alone.
+    from batch_pipeline.stages.kept_scorecards import kept_scorecard
+
     try:
         gate = kept_scorecard(settings.state, record).gate
     except PipelineError:

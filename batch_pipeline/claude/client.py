@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batch_pipeline.claude.deadline import Deadline, OutOfTimeError
 from batch_pipeline.claude.errors import (
     NotCreatedError,
     NotNowError,
@@ -71,9 +72,9 @@ class BatchStatus:
 
 
 class BatchesApi:
-    """The API that ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL name."""
+    """The API that ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL name; up to `deadline`, where one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline | None = None) -> None:
         import anthropic
         from anthropic import AnthropicError
 
@@ -82,7 +83,7 @@ class BatchesApi:
             self._client: Anthropic = anthropic.Anthropic(
                 max_retries=0,
                 http_client=anthropic.DefaultHttpxClient(
-                    event_hooks={"request": [home]},
+                    event_hooks={"request": [home, deadline] if deadline else [home]},
                     verify=_certificates(*map(os.environ.get, _CERTIFICATES)),
                 ),
             )
@@ -369,7 +370,7 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except APIConnectionError as error:
-        if isinstance(error.__cause__, ForeignHostError):
+        if isinstance(error.__cause__, ForeignHostError | OutOfTimeError):
             raise error.__cause__ from None
         raise UnreachableError(
             f"The API could not be reached ({type(error.__cause__ or error).__name__}); "

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-_RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
+RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 # No answer comes near it; a longer line is no line.
 MAX_LINE_BYTES = 1 << 26
@@ -140,7 +140,7 @@ def read_results(
         absent = writer.fill("absent")
     miscounted = 0
     if counts is not None:
-        miscounted = sum(abs(counts.get(k, 0) - writer.results[k]) for k in _RESULT_TYPES)
+        miscounted = sum(abs(counts.get(k, 0) - writer.results[k]) for k in RESULT_TYPES)
     return Reading(
         dict(writer.results), Defects(unparseable, foreign, duplicate, absent, miscounted)
     )

@@ -94,6 +94,7 @@ def main() -> None:
 
     The environment says where: ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, BATCH_PIPELINE_STATE (folder of all
     state), BATCH_PIPELINE_WORKLOADS (extra folder of workloads), BATCH_PIPELINE_POLL_SECONDS,
-    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_PRICES (YAML of further prices),
+    BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_AT_ONCE (batches
+    uploaded or read back side by side), BATCH_PIPELINE_PRICES (YAML of further prices),
     BATCH_PIPELINE_ALERTS (YAML that says who is told of alerts).
     """

@@ -1,27 +1,25 @@
 """`alerts`: what is wrong, who was told, and whether they can be."""
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_pipeline.alerts.channels import open_channel
-from batch_pipeline.alerts.conditions import LEADING
-from batch_pipeline.alerts.config import AlertsConfig, read_config
-from batch_pipeline.alerts.deliver import foreseen
-from batch_pipeline.alerts.message import TEST, Message
 from batch_pipeline.cli import EXIT_UNFINISHED
 from batch_pipeline.cli.options import json_option
 from batch_pipeline.errors import ConfigurationError, printable
-from batch_pipeline.ledger import Ledger
-from batch_pipeline.ledger.alerting import Alert, Delivery
-from batch_pipeline.ledger.transactions import now
 from batch_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from batch_pipeline.alerts.config import AlertsConfig
+    from batch_pipeline.ledger.alerting import Alert, Delivery
 
 # As many as a person may want to look back on.
 _MOST = 200
@@ -40,6 +38,9 @@ def alerts(context: click.Context, everything: bool, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from batch_pipeline.ledger import Ledger
+    from batch_pipeline.ledger.transactions import now
+
     ledger = Ledger.existing(Settings.from_environment().state)
     listed: list[Alert] = []
     if ledger is not None:
@@ -66,6 +67,8 @@ def test(channel: str | None, as_json: bool) -> None:
 
     Exit codes: 0 all were taken, 4 some were not, 2 no such channel or a file that is wrong.
     """
+    from batch_pipeline.alerts.config import read_config
+
     settings = Settings.from_environment()
     config = read_config(settings.alerts, os.environ)
     names = [each.name for each in config.channels]
@@ -88,6 +91,12 @@ def test(channel: str | None, as_json: bool) -> None:
 
 
 def _try(config: AlertsConfig, settings: Settings, name: str) -> dict[str, Any]:
+    from batch_pipeline.alerts.channels import open_channel
+    from batch_pipeline.alerts.conditions import LEADING
+    from batch_pipeline.alerts.deliver import foreseen
+    from batch_pipeline.alerts.message import TEST, Message
+    from batch_pipeline.ledger.transactions import now
+
     moment = now()
     message = Message(
         delivery_id=secrets.token_hex(16),

@@ -1,17 +1,20 @@
 """`baseline`: which golden outcome later loads are held against."""
 
+from __future__ import annotations
+
 import getpass
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_pipeline.cli.opening import existing_load
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
 from batch_pipeline.errors import printable
-from batch_pipeline.ledger import Ledger
-from batch_pipeline.ledger.records import Baseline
 from batch_pipeline.settings import Settings
-from batch_pipeline.workload.catalogue import find_workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.ledger.records import Baseline
 
 
 @click.group()
@@ -52,6 +55,9 @@ def record(workload: str, load: str | None, reason: str, by: str) -> None:
 @json_option
 def show(workload: str, as_json: bool) -> None:
     """Show the baselines of WORKLOAD, the one that counts first, or the declared one where none is recorded."""
+    from batch_pipeline.ledger import Ledger
+    from batch_pipeline.workload.catalogue import find_workload
+
     settings = Settings.from_environment()
     found = find_workload(workload, settings)
     ledger = Ledger.existing(settings.state)

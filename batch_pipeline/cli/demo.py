@@ -1,17 +1,20 @@
 """`demo`: the sample workload against the simulator, whatever the environment holds."""
 
+from __future__ import annotations
+
 import os
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import SHIPPED_WORKLOADS, Settings, project_root
-from batch_pipeline.workload.catalogue import find_workload
-from batch_pipeline.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.workload.workload import Workload
 
 SAMPLE = "support_tickets"
 
@@ -50,6 +53,7 @@ def demo() -> None:
     from batch_pipeline.cli.preflight import preflight
     from batch_pipeline.cli.scorecard_table import print_scorecard
     from batch_pipeline.simulator import Simulator
+    from batch_pipeline.workload.catalogue import find_workload
 
     scenario = sample_scenario()
     forget_credentials()
@@ -85,6 +89,8 @@ def demo() -> None:
 
 def _fresh_day(workload: Workload, settings: Settings) -> str:
     """The newest complete day without a load, so that a second demo is a second night."""
+    from batch_pipeline.ledger import Ledger
+
     ledger = Ledger.existing(settings.state)
     day = date.fromisoformat(workload.last_complete_day())
     while ledger is not None and ledger.load(workload.name, day.isoformat()) is not None:

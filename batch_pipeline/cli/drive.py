@@ -18,6 +18,7 @@ from batch_pipeline.ledger.records import Phase
 from batch_pipeline.obstacles import NoRoomError
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.findings import findings
+from batch_pipeline.stages.measured import measured
 from batch_pipeline.stages.next_step import Action, Step, next_step
 from batch_pipeline.stages.poll import poll
 from batch_pipeline.stages.resolve import resolve
@@ -130,6 +131,8 @@ class _Drive:
         self._tries: dict[str, int] = {}
         self._asked_to_send = False
         self._said: set[str] = set()
+        # Of a load that is promoted or held: measuring takes seconds where there are millions of rows.
+        self._last: Outcome | None = None
 
     def to_the_end(self) -> Outcome:
         while True:
@@ -184,19 +187,21 @@ class _Drive:
     def _next(self) -> Step:
         """What the load needs; a hold is put to the gate again, since its limits may have changed."""
         step = next_step(self._context.ledger, self._context.workload.name, self._context.load)
-        if step.action is Action.HELD and _held(self._context) is None:
-            return Step(Action.PUBLISH, "again")
-        if step.action is Action.PROMOTED and to_promote_anew(
-            self._context, measure_load(self._context)
-        ):
-            return Step(Action.PUBLISH, "people")
+        if step.action is Action.HELD:
+            card = measured(self._context)
+            if card.gate is not None and card.gate.promote:
+                return Step(Action.PUBLISH, "again")
+            self._last = Outcome(EXIT_HELD, card)
+        elif step.action is Action.PROMOTED:
+            card = measured(self._context)
+            if to_promote_anew(self._context, card):
+                return Step(Action.PUBLISH, "people")
+            self._last = Outcome(0, card)
         return step
 
     def _ended(self, action: Action) -> Outcome | None:
-        if action is Action.PROMOTED:
-            return _outcome(self._context, 0)
-        if action is Action.HELD:
-            return _held(self._context)
+        if action in (Action.PROMOTED, Action.HELD):
+            return self._last
         if action is Action.STOPPED:
             record = self._context.record()
             if record.held_by is not None:
@@ -274,13 +279,6 @@ class _Failed:
 
     final: bool
     outcome: Outcome
-
-
-def _held(context: LoadContext) -> Outcome | None:
-    card = measure_load(context)
-    if card.gate is not None and card.gate.promote:
-        return None
-    return Outcome(EXIT_HELD, card)
 
 
 def _outcome(context: LoadContext, code: int, sentence: str | None = None) -> Outcome:

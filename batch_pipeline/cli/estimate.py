@@ -1,18 +1,24 @@
 """`estimate`: what a load would cost, line by line, before anything is sent."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batch_pipeline.cli.options import date_option, json_option
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.estimate_models import Asked
-from batch_pipeline.stages.estimate_sum import Estimate
-from batch_pipeline.stages.token_sample import SAMPLE_ROWS
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.estimate_models import Asked
+    from batch_pipeline.stages.estimate_sum import Estimate
+
+# As stages.token_sample has it, which takes a second to import; a test holds them together.
+SAMPLE_ROWS = 100
 
 
 class _Amount(click.ParamType):  # type: ignore[type-arg]
@@ -102,6 +108,8 @@ def estimate(
     """
     if (numbers["engineering_days"] is None) != (day_rate is None):
         raise ConfigurationError("--engineering-days and --day-rate go together; give both.")
+    from batch_pipeline.stages.estimate_models import Asked
+
     asked = Asked(hit_share=hit_rate, day_rate_usd=day_rate, **numbers)
     candidates = [name.strip() for name in models.split(",") if name.strip()] if models else None
     settings = Settings.from_environment()

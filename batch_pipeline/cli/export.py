@@ -1,17 +1,20 @@
 """`export` and `dispositions`: rows out of the project, as CSV or Parquet."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED
 from batch_pipeline.cli.opening import existing_load
 from batch_pipeline.cli.options import Command, date_option, to_option, workload_argument
-from batch_pipeline.cli.spreadsheet import FORMATS, Written, write_file
 from batch_pipeline.errors import ConfigurationError, printable
-from batch_pipeline.rows.query import querying
-from batch_pipeline.workload.data_file import literal
+
+if TYPE_CHECKING:
+    from batch_pipeline.cli.spreadsheet import Written
 
 
 def exact_option(command: Command) -> Command:
@@ -44,8 +47,11 @@ def export(workload: str, load: str | None, target: str, exact: bool) -> None:
             err=True,
         )
         sys.exit(EXIT_HELD if held else EXIT_UNFINISHED)
+    from batch_pipeline.cli.spreadsheet import write_file
+    from batch_pipeline.workload.data_file import literal
+
     promoted = f"read_parquet({literal(str(context.folder(record).promoted))})"
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         written = write_file(connection, promoted, path, exact=exact)
     _say(f"{written.rows:,} promoted rows of {context} written to {path}", written)
 
@@ -62,6 +68,7 @@ def dispositions(workload: str, load: str | None, target: str, exact: bool) -> N
     """
     path = _target(target)
     context = existing_load(workload, load, with_rows=True)
+    from batch_pipeline.cli.spreadsheet import write_file
     from batch_pipeline.stages.scorecard import measuring
 
     with measuring(context) as (connection, card):
@@ -74,6 +81,8 @@ def dispositions(workload: str, load: str | None, target: str, exact: bool) -> N
 
 
 def _target(text: str) -> Path:
+    from batch_pipeline.cli.spreadsheet import FORMATS
+
     path = Path(text).absolute()
     if path.suffix not in FORMATS:
         raise ConfigurationError(f"--to {text}: the name must end in .csv or .parquet.")

@@ -1,10 +1,14 @@
 """Opens the load that a reading command is about, without leaving anything behind."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from batch_pipeline.errors import ConfigurationError
-from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.context import LoadContext, purged_sentence
-from batch_pipeline.workload.catalogue import find_workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.context import LoadContext
 
 
 def existing_load(workload: str, load: str | None, *, with_rows: bool = False) -> LoadContext:
@@ -12,6 +16,10 @@ def existing_load(workload: str, load: str | None, *, with_rows: bool = False) -
 
     Raises ConfigurationError where there is none, or where `with_rows` asks for rows that were purged.
     """
+    from batch_pipeline.ledger import Ledger
+    from batch_pipeline.stages.context import LoadContext, purged_sentence
+    from batch_pipeline.workload.catalogue import find_workload
+
     settings = Settings.from_environment()
     found = find_workload(workload, settings)
     if load is not None:

@@ -1,22 +1,28 @@
 """`prices`: the price table in force, and how old it is."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import fields
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from batch_pipeline.claude.prices import ModelFacts, PriceTable, Rates, load_prices
 from batch_pipeline.cli.options import json_option
-from batch_pipeline.ledger.transactions import now
 from batch_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Prices change a few times a year, mostly with new models.
 _OLD_DAYS = 90
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 @click.command()
@@ -44,8 +50,9 @@ def prices(models: tuple[str, ...], as_json: bool) -> None:
             )
         )
         return
-    console = Console()
-    console.print(_table(chosen, table))
+    from rich.console import Console
+
+    Console().print(_table(chosen, table))
     for facts in chosen:
         click.echo(_said(facts, today))
     click.echo(_age(table, age))
@@ -66,6 +73,8 @@ def _age(table: PriceTable, age: int | None) -> str:
 
 
 def _table(chosen: list[ModelFacts], table: PriceTable) -> Table:
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("model", style="bold", no_wrap=True)
     shown.add_column("from", no_wrap=True)

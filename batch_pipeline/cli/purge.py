@@ -1,19 +1,22 @@
 """`purge`: old loads lose their rows and keep their measures."""
 
+from __future__ import annotations
+
 import re
 import sys
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from batch_pipeline.cli import EXIT_UNFINISHED
 from batch_pipeline.errors import ConfigurationError, PipelineError
-from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.purge import Purge, Purged
-from batch_pipeline.stages.scorecard import Scorecard, measure_load
-from batch_pipeline.workload.catalogue import find_workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.ledger import Ledger, Load
+    from batch_pipeline.stages.purge import Purged
+    from batch_pipeline.stages.scorecard import Scorecard
 
 _UNITS = {"d": "days", "w": "weeks"}
 
@@ -55,7 +58,9 @@ def purge(
     alone. Calling again completes what was cut off.
     """
     from batch_pipeline.claude.client import BatchesApi
+    from batch_pipeline.ledger import Ledger
     from batch_pipeline.ledger.transactions import now
+    from batch_pipeline.stages.purge import Purge
 
     settings = Settings.from_environment()
     ledger = Ledger.existing(settings.state)
@@ -82,6 +87,10 @@ def purge(
 
 
 def _measured(record: Load, settings: Settings, ledger: Ledger) -> Scorecard | None:
+    from batch_pipeline.stages.context import LoadContext
+    from batch_pipeline.stages.scorecard import measure_load
+    from batch_pipeline.workload.catalogue import find_workload
+
     try:
         workload = find_workload(record.workload, settings)
         return measure_load(LoadContext(workload, record.load, settings, ledger))

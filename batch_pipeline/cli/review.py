@@ -1,10 +1,13 @@
 """`review`: what no model could answer goes out to people, and comes back decided."""
 
+from __future__ import annotations
+
 import getpass
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +15,9 @@ from batch_pipeline.cli import EXIT_HELD, EXIT_UNFINISHED
 from batch_pipeline.cli.opening import existing_load
 from batch_pipeline.cli.options import date_option, json_option, workload_argument
 from batch_pipeline.errors import ConfigurationError, printable
-from batch_pipeline.stages.context import LoadContext
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.context import LoadContext
 
 
 @click.group()

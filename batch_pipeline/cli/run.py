@@ -1,8 +1,11 @@
 """`run`: one load, with the same Dagster jobs that the sensor launches, until it is promoted or held."""
 
+from __future__ import annotations
+
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,18 +14,11 @@ from batch_pipeline.cli.options import date_option, json_option, max_wait_option
 from batch_pipeline.cli.show import show
 from batch_pipeline.cli.stops import asked, interruptible
 from batch_pipeline.errors import ConfigurationError, PipelineError
-from batch_pipeline.ledger import Ledger
 from batch_pipeline.obstacles import obstacle
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.next_step import Action, next_step
-from batch_pipeline.stages.scorecard import (
-    Scorecard,
-    empty_scorecard,
-    measure_load,
-    to_promote_anew,
-)
-from batch_pipeline.workload.catalogue import find_workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.scorecard import Scorecard
 
 
 @click.command()
@@ -87,6 +83,8 @@ def _drive(
     workload: str, load: str | None, max_wait: float | None, *, resend: bool
 ) -> tuple[int, Scorecard, str | None]:
     from batch_pipeline.cli.preflight import preflight
+    from batch_pipeline.stages.next_step import Action, next_step
+    from batch_pipeline.stages.scorecard import measure_load, to_promote_anew
 
     with interruptible():
         context = preflight(workload, load, resend=resend)
@@ -107,6 +105,11 @@ def _drive(
 
 def _card(workload: str, load: str | None) -> Scorecard:
     """The load's measures, or an empty scorecard where they cannot be had."""
+    from batch_pipeline.ledger import Ledger
+    from batch_pipeline.stages.context import LoadContext
+    from batch_pipeline.stages.scorecard import empty_scorecard, measure_load
+    from batch_pipeline.workload.catalogue import find_workload
+
     try:
         settings = Settings.from_environment()
         found = find_workload(workload, settings)

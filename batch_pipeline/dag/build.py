@@ -1,4 +1,8 @@
-"""Everything that Dagster is told of one workload: assets, checks, jobs, sensor, schedule."""
+"""Everything that Dagster is told of one workload: assets, checks, jobs, sensor, schedule.
+
+Definitions are loaded far more often than they run, so what a step needs to do its work (DuckDB, pandas, the SDK,
+the report) is imported in the step.
+"""
 
 import warnings
 from datetime import timedelta

@@ -6,7 +6,6 @@ from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.naming import WORKLOAD_TAG, job_name
 from batch_pipeline.settings import Settings
-from batch_pipeline.stages.cancel import cancel_load
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.workload.workload import Workload
 
@@ -27,6 +26,8 @@ def build_cancel_job(
         description="Nothing more is sent; open batches are asked to stop.",
     )
     def cancel(context: dg.OpExecutionContext, config: CancelConfig) -> None:
+        from batch_pipeline.stages.cancel import cancel_load
+
         load = LoadContext.open(workload, context.partition_key, Settings.from_environment())
         with stage_errors():
             done = cancel_load(

@@ -1,21 +1,21 @@
 """The asset checks of a workload. Each says in one sentence what failed and what to do."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_pipeline.claude.decode import Defects
 from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import numbers, reasons_table
 from batch_pipeline.dag.naming import asset_key
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.scorecard import batches_reconcile, measure_load
-from batch_pipeline.stages.validate import ValidateSummary, validate_results
 from batch_pipeline.workload.spec import WorkloadSpec
 from batch_pipeline.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.validate import ValidateSummary
 
 USER_CHECK = "check:"
 
@@ -39,6 +39,9 @@ def build_checks(
         description="Each batch's results hold exactly one readable line per request sent in it.",
     )
     def results_complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from batch_pipeline.claude.decode import Defects
+        from batch_pipeline.stages.scorecard import batches_reconcile
+
         with stage_errors():
             load = load_context(context)
             record = load.record()
@@ -72,6 +75,8 @@ def build_checks(
         f"{'no examples, for the data is sensitive' if spec.sensitive else 'five example keys'}.",
     )
     def output_contract(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from batch_pipeline.stages.validate import validate_results
+
         with stage_errors():
             judged = validate_results(load_context(context))
         return _contract_result(judged, spec, user=False)
@@ -87,6 +92,8 @@ def build_checks(
             description=f"Answers pass the workload's own Pandera schema, {spec.checks}.",
         )
         def user_checks(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            from batch_pipeline.stages.validate import validate_results
+
             with stage_errors():
                 judged = validate_results(load_context(context))
             return _contract_result(judged, spec, user=True)
@@ -101,8 +108,10 @@ def build_checks(
         description="Every source row has a disposition, and every batch's results add up to its requests.",
     )
     def coverage(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from batch_pipeline.stages.measured import measured
+
         with stage_errors():
-            card = measure_load(load_context(context))
+            card = measured(load_context(context))
         rate = card.rates["coverage"]
         passed = rate.numerator == rate.denominator and card.batches_reconciled
         parts = " + ".join(f"{n:,} {kind}" for kind, n in card.dispositions.items())
@@ -129,8 +138,10 @@ def build_checks(
         "promoted_rows asks it again by itself.",
     )
     def golden_gate(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from batch_pipeline.stages.measured import measured
+
         with stage_errors():
-            card = measure_load(load_context(context))
+            card = measured(load_context(context))
         if card.gate is None:
             return _result(
                 "golden_gate",
@@ -160,7 +171,7 @@ def build_checks(
 
 
 def _contract_result(
-    judged: ValidateSummary, spec: WorkloadSpec, *, user: bool
+    judged: "ValidateSummary", spec: WorkloadSpec, *, user: bool
 ) -> dg.AssetCheckResult:
     broken = [
         (outcome, reason, n)

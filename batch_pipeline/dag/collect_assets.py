@@ -6,9 +6,6 @@ from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.dag.asset_face import AssetFace, Results
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import answer_columns, numbers, reasons_table, said, schema
-from batch_pipeline.stages.collect import collect_results
-from batch_pipeline.stages.escalate import escalate
-from batch_pipeline.stages.validate import validate_results
 
 
 def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
@@ -34,6 +31,8 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "verbatim. Yields nothing while no batch has ended; the sensor launches it again.",
     )
     def batch_results(context: dg.AssetExecutionContext) -> Results:
+        from batch_pipeline.stages.collect import collect_results
+
         with stage_errors():
             load = face.load_of(context)
             read = collect_results(load, BatchesApi)
@@ -78,6 +77,8 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "exception.",
     )
     def validated_rows(context: dg.AssetExecutionContext) -> Results:
+        from batch_pipeline.stages.validate import validate_results
+
         with stage_errors():
             judged = validate_results(face.load_of(context))
         rate = judged.valid / judged.rows if judged.rows else None
@@ -111,6 +112,8 @@ def collect_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "wave: to the same tier again, to the next tier, or to its final disposition.",
     )
     def escalated_rows(context: dg.AssetExecutionContext) -> Results:
+        from batch_pipeline.stages.escalate import escalate
+
         with stage_errors():
             done = escalate(
                 face.load_of(context),

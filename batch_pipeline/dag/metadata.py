@@ -1,11 +1,14 @@
 """What each asset shows: numbers that Dagster plots under stable names, and column schemas."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from batch_pipeline.stages.scorecard import Scorecard
 from batch_pipeline.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.scorecard import Scorecard
 
 Metadata = dict[str, dg.MetadataValue]
 
@@ -64,7 +67,7 @@ def schema(*parts: tuple[str, str, str] | dg.TableColumn) -> Mapping[str, dg.Met
     return {"dagster/column_schema": dg.TableSchemaMetadataValue(dg.TableSchema(listed))}
 
 
-def scorecard_numbers(card: Scorecard) -> Metadata:
+def scorecard_numbers(card: "Scorecard") -> Metadata:
     """The measures of a load, under the names of the metrics table."""
     return numbers(
         **{name: rate.value for name, rate in card.rates.items()},

@@ -15,10 +15,6 @@ from batch_pipeline.dag.metadata import (
 from batch_pipeline.dag.naming import WAREHOUSE_POOL
 from batch_pipeline.dag.trend_checks import night_results, night_specs, open_results
 from batch_pipeline.ledger.records import Phase
-from batch_pipeline.report import write_report
-from batch_pipeline.stages.grade import grade
-from batch_pipeline.stages.promote import promote
-from batch_pipeline.stages.scorecard import measure_load
 
 
 class PromoteConfig(dg.Config):
@@ -49,6 +45,9 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "metrics; and the gate's decision. Yields nothing while rows are open.",
     )
     def golden_score(context: dg.AssetExecutionContext) -> Results:
+        from batch_pipeline.report import write_report
+        from batch_pipeline.stages.grade import grade
+
         with stage_errors():
             load = face.load_of(context)
             record = load.ledger.load(load.workload.name, load.load)
@@ -95,6 +94,9 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "however it is launched; launching it again changes nothing.",
     )
     def promoted_rows(context: dg.AssetExecutionContext, config: PromoteConfig) -> Results:
+        from batch_pipeline.report import write_report
+        from batch_pipeline.stages.promote import promote
+
         with stage_errors():
             load = face.load_of(context)
             done = promote(
@@ -102,7 +104,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                 override_reason=config.override_reason,
                 requested_by=f"run {context.run.run_id}",
             )
-            report = write_report(load, measure_load(load))
+            report = write_report(load, done.card)
         promotion = done.promotion
         yield dg.MaterializeResult(
             metadata={

@@ -1,18 +1,20 @@
 """The sensor of a workload: polls its batches and launches what each load needs next. It never blocks.
 
-All state is in the ledger; the cursor only remembers when open batches were last shown, so losing it
-loses nothing.
+All state is in the ledger; the cursor only remembers when open batches were last shown, and where a tick ran
+out of time, so losing it loses nothing.
 """
 
 import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import dagster as dg
 
-from batch_pipeline.claude.client import BatchesApi
+from batch_pipeline.claude.client import BatchesApi, BatchStatus
+from batch_pipeline.claude.deadline import Deadline
 from batch_pipeline.dag.instance import end_abandoned_runs
 from batch_pipeline.dag.naming import (
     WORK_TAG,
@@ -30,8 +32,7 @@ from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.findings import CEILING
 from batch_pipeline.stages.next_step import Action, Step, next_step
-from batch_pipeline.stages.poll import poll
-from batch_pipeline.stages.resolve import needs_resolving, resolve
+from batch_pipeline.stages.poll import listed, poll
 from batch_pipeline.workload.workload import Workload
 
 # Dagster ends a tick after 60 s; what a tick does not get to, the next one does.
@@ -42,6 +43,8 @@ LEDGER_WAIT_SECONDS = 15.0
 MOST_TRIES = 3
 # An observation per tick would flood the event log for a wait of up to 24 hours.
 OBSERVE_SECONDS = 600.0
+# The cursor's key, beside the loads', for the load that a tick which ran out of time came to last.
+_CAME_TO = "came to"
 
 
 def build_sensor(workload: Workload, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -71,31 +74,44 @@ def build_sensor(workload: Workload, jobs: Sequence[Any]) -> dg.SensorDefinition
 
 def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One look at every unfinished load of the workload."""
+    from batch_pipeline.stages.resolve import needs_resolving, resolve
+
     settings = Settings.from_environment()
     ledger = Ledger.existing(settings.state, LEDGER_WAIT_SECONDS)
     loads = ledger.unfinished_loads(workload.name) if ledger else []
     if not loads or ledger is None:
         return dg.SensorResult(skip_reason="No load is unfinished.")
     end_abandoned_runs(context.instance)
-    deadline = time.monotonic() + TICK_BUDGET_SECONDS
-    shown: dict[str, list[Any]] = json.loads(context.cursor) if context.cursor else {}
+    deadline = Deadline(TICK_BUDGET_SECONDS)
+    shown: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    came_to: str | None = None
+    running = {
+        record.load: [batch for batch in ledger.batches(record) if batch.open] for record in loads
+    }
     requests: list[dg.RunRequest] = []
     observations: list[dg.AssetObservation] = []
     said: list[str] = []
-    api: BatchesApi | None = None
-    for record in loads:
-        if time.monotonic() > deadline:
+
+    @cache
+    def api() -> BatchesApi:
+        return BatchesApi(deadline)
+
+    @cache
+    def shown_in_list() -> dict[str, BatchStatus]:
+        return listed(api(), [batch for batches in running.values() for batch in batches])
+
+    for record in _in_turn(loads, shown.pop(_CAME_TO, None)):
+        if deadline.passed:
             said.append("the rest waits for the next tick")
             break
+        came_to = record.load
         load = LoadContext(workload, record.load, settings, ledger)
-        open_batches = any(batch.open for batch in ledger.batches(record))
         resolved: list[str] = []
-        if open_batches or needs_resolving(ledger, record):
+        if running[record.load] or needs_resolving(ledger, record):
             try:
-                api = api or BatchesApi()
-                resolution = resolve(load, api)
+                resolution = resolve(load, api())
                 resolved = resolution.said if resolution else []
-                poll(ledger, record, api, settings.grace_seconds)
+                poll(ledger, record, api(), settings.grace_seconds, shown_in_list)
             except PipelineError as error:
                 said.append(f"{record.load}: {error}")
         seen = shown.setdefault(record.load, ["", 0.0, ""])
@@ -106,15 +122,21 @@ def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorRe
         request, sentence = _request(workload, context.instance, record.load, step)
         said.append(sentence)
         requests += [request] if request else []
-    kept = {
-        load: what for load, what in shown.items() if any(load == record.load for record in loads)
-    }
+    kept = {load: what for load, what in shown.items() if load in running}
+    if deadline.passed:
+        kept[_CAME_TO] = came_to
     return dg.SensorResult(
         run_requests=requests or None,
         skip_reason=None if requests else "; ".join(said),
         asset_events=observations,
         cursor=json.dumps(kept),
     )
+
+
+def _in_turn(loads: list[Load], came_to: str | None) -> list[Load]:
+    """From the one on after which the last tick ran out of time, and round to it."""
+    after = next((i + 1 for i, record in enumerate(loads) if record.load == came_to), 0)
+    return loads[after:] + loads[:after]
 
 
 def _request(

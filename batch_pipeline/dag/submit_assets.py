@@ -1,5 +1,7 @@
 """source_rows and batch_submission. Each calls one stage and shows what it did; none passes row data on."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from batch_pipeline.claude.client import BatchesApi
@@ -8,9 +10,9 @@ from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.failures import stage_errors
 from batch_pipeline.dag.metadata import columns, numbers, said, schema
 from batch_pipeline.dag.naming import asset_key
-from batch_pipeline.stages.foresee import Foreseen, foresee
-from batch_pipeline.stages.source import read_source
-from batch_pipeline.stages.submit import send_pending
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.foresee import Foreseen
 
 COST_ESTIMATE = "cost_estimate"
 
@@ -41,6 +43,9 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "whose sending began sees the same rows for ever, unless it is launched with `resend`.",
     )
     def source_rows(context: dg.AssetExecutionContext, config: SourceConfig) -> Results:
+        from batch_pipeline.stages.foresee import foresee
+        from batch_pipeline.stages.source import read_source
+
         with stage_errors():
             load = face.load_of(context)
             read = read_source(load, resend=config.resend, requested_by=context.run.run_id)
@@ -77,6 +82,8 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         "observations while they run.",
     )
     def batch_submission(context: dg.AssetExecutionContext) -> Results:
+        from batch_pipeline.stages.submit import send_pending
+
         with stage_errors():
             load = face.load_of(context)
             sent = send_pending(
@@ -106,7 +113,7 @@ def submit_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
     return [source_rows, batch_submission]
 
 
-def _cost_estimate(foreseen: Foreseen, workload: str) -> dg.AssetCheckResult:
+def _cost_estimate(foreseen: "Foreseen", workload: str) -> dg.AssetCheckResult:
     plan = foreseen.plan
     return dg.AssetCheckResult(
         asset_key=asset_key(workload, "source_rows"),

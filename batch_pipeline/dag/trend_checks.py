@@ -5,6 +5,7 @@ They read the metrics that golden_score has just written, so that each says what
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,13 +13,12 @@ from batch_pipeline.alerts.conditions import LOG
 from batch_pipeline.dag.check_kinds import kind_of
 from batch_pipeline.dag.metadata import numbers, said
 from batch_pipeline.dag.naming import asset_key
-from batch_pipeline.stages.broken_slices import BrokenSlice, broken
-from batch_pipeline.stages.cache_pays import cache_pays
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.noticed import noticed
 from batch_pipeline.stages.trends import WATCHED, Level, TrendFinding, trends_of
-from batch_pipeline.warehouse.history import nights
 from batch_pipeline.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from batch_pipeline.stages.broken_slices import BrokenSlice
 
 SLICES = "slices"
 _LAGGING = {
@@ -64,6 +64,11 @@ def night_specs(
 
 def night_results(context: LoadContext) -> Iterator[dg.AssetCheckResult]:
     """Every check of `night_specs`, for a load that has just been graded."""
+    from batch_pipeline.stages.broken_slices import broken
+    from batch_pipeline.stages.cache_pays import cache_pays
+    from batch_pipeline.stages.noticed import noticed
+    from batch_pipeline.warehouse.history import nights
+
     spec, state, load = context.workload.spec, context.settings.state, context.load
     asset = asset_key(spec.name, "golden_score")
     history = nights(state, spec.name, load)
@@ -113,7 +118,7 @@ def _trend(asset: dg.AssetKey, finding: TrendFinding, *, page: bool) -> dg.Asset
 
 
 def _slices(
-    asset: dg.AssetKey, fell: list[BrokenSlice], *, page: bool, declared: bool
+    asset: dg.AssetKey, fell: "list[BrokenSlice]", *, page: bool, declared: bool
 ) -> dg.AssetCheckResult:
     if fell:
         listed = "; ".join(

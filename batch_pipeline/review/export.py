@@ -16,7 +16,7 @@ from batch_pipeline.review.cells import guarded, shown, written
 from batch_pipeline.review.columns import header
 from batch_pipeline.review.queue import open_queue, require_reviewable
 from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying, quoted
+from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.decisions import decisions
 from batch_pipeline.stages.source_columns import OWN_COLUMNS, ROW
@@ -60,7 +60,7 @@ def export_queue(
     folder = context.folder(record)
     require_reviewable(context, record)
     contract = context.workload.contract
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         queue = open_queue(connection, context, record)
         inputs = _inputs(connection, folder.source, context.workload.spec.source.key)
         with replacing(path) as temporary:

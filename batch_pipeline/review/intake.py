@@ -20,7 +20,6 @@ from batch_pipeline.review.golden import GoldenAdded, add_to_golden, open_golden
 from batch_pipeline.review.judge import judge_file
 from batch_pipeline.review.queue import LoadName, open_queue, require_reviewable
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.decisions import decisions, promoted_as_decided
 from batch_pipeline.workload.data_file import literal
@@ -77,7 +76,7 @@ def take_in(context: LoadContext, path: Path, *, by: str, golden: bool = False) 
             LoadName(record.workload, record.load, record.generation),
             context.workload.contract,
         )
-        with querying(context.scratch) as connection, _working(folder) as work:
+        with context.querying() as connection, _working(folder) as work:
             if golden:
                 # Before anything is changed, since it may be unreadable.
                 open_golden_csv(connection, context.workload)

@@ -14,17 +14,29 @@ from batch_pipeline.obstacles import is_no_room
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
 _MOST_MEMORY = 4 << 30
+_LEAST_MEMORY = 320 << 20
+# So many rows and answers may be in flight, copies and a row group included.
+_ROWS_IN_FLIGHT, _ANSWERS_IN_FLIGHT = 100_000, 20_000
 
 
 @contextmanager
-def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that spills into `scratch` and touches nothing else by itself."""
+def querying(
+    scratch: Path, *, ordered: bool = True, memory: int | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that spills into `scratch` and touches nothing else by itself.
+
+    Args:
+        scratch: a folder; made where it is missing.
+        ordered: unless it is, rows may come in another order where no query asks for one, and fewer are held.
+        memory: the most to use, in bytes, as `memory_for` gives it; without it, what the machine allows.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
         config={
-            "memory_limit": f"{_memory() >> 20}MiB",
+            "memory_limit": f"{(memory or _most_memory()) >> 20}MiB",
             "temp_directory": str(scratch),
             "autoinstall_known_extensions": "false",
+            "preserve_insertion_order": "true" if ordered else "false",
         }
     )
     # It goes to standard output, which may be one JSON object of a command.
@@ -43,8 +55,22 @@ def querying(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def _memory() -> int:
-    """Bytes: half of what the machine has, up to a bound. A cap, of which short rows use little."""
+def memory_for(row_bytes: float, answer_bytes: float) -> int:
+    """The most that queries over a load may use, in bytes, by the size of its rows and answers.
+
+    More would only be filled: a join or a sort takes what it is given before it goes to disk.
+    """
+    in_flight = _ROWS_IN_FLIGHT * row_bytes + _ANSWERS_IN_FLIGHT * answer_bytes
+    return min(_LEAST_MEMORY + int(in_flight), _most_memory())
+
+
+def limit_memory(connection: duckdb.DuckDBPyConnection, memory: int) -> None:
+    """Lets the connection, and all that share its database, use so many bytes from now on."""
+    connection.execute(f"SET memory_limit = '{memory >> 20}MiB'")
+
+
+def _most_memory() -> int:
+    """Bytes: half of what the machine has, up to a bound."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(physical // 2, _MOST_MEMORY)
 

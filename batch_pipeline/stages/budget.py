@@ -14,7 +14,6 @@ from batch_pipeline.ledger import Lane, Ledger, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.measure.money import usd
 from batch_pipeline.rows import LoadFolder
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import Paid
@@ -44,7 +43,7 @@ def price_collected(context: LoadContext) -> None:
     if not todo:
         return
     prices = load_prices(context.settings.prices)
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         for chunk, one in todo:
             folder = LoadFolder.of(
                 context.settings.state, chunk.workload, chunk.load, chunk.generation

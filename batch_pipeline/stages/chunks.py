@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,11 +17,15 @@ from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.stages.due_rows import DueRows, SentRows, write_sent
+from batch_pipeline.stages.due_rows import SENT, DueRows, Unsendable, sent_rows, write_sent
 from batch_pipeline.stages.plan import LoadPlan
-from batch_pipeline.stages.requests import row_requests
-from batch_pipeline.stages.same_prompts import find_passengers, with_passengers
-from batch_pipeline.stages.send import check_room, send_chunk
+from batch_pipeline.stages.requests import tier_requests
+from batch_pipeline.stages.same_prompts import with_passengers
+from batch_pipeline.stages.send import check_room
+from batch_pipeline.stages.uploads import Uploads
+
+# Of a chunk's token, which its custom_ids begin with in hex.
+_TOKEN_BYTES = 6
 
 
 @dataclass
@@ -40,18 +45,13 @@ class SendSummary:
     pilot: str | None = None
 
 
-@dataclass
-class _Unsendable:
-    rows: SentRows = field(default_factory=SentRows)
-    reasons: list[str] = field(default_factory=list)
-
-
 def send_tier(
     context: LoadContext,
     record: Load,
     connection: duckdb.DuckDBPyConnection,
     wave: int,
     tier: int,
+    due: int,
     api: BatchesApi,
     summary: SendSummary,
     on_batch: Callable[[SendSummary], None],
@@ -64,69 +64,63 @@ def send_tier(
     Args:
         context: the load.
         record: its record.
-        connection: has the table `states`.
+        connection: has the tables `states` and `passengers`.
         wave: its number.
         tier: its position.
+        due: how many requests the tier takes.
         api: the client.
         summary: is added to.
         on_batch: called after each batch that the API accepted.
         plan: what the load follows.
         pilot: whether these are its pilot's rows.
 
-    Raises SendingEndsError and PipelineError as `send_chunk`.
+    Raises SendingEndsError and PipelineError as `post_chunk`.
     """
-    spec = context.workload.spec
-    request_of = row_requests(context.workload, tier, plan)
+    limits = context.workload.spec.limits
+    requests = tier_requests(context.workload, tier, plan)
     folder = context.folder(record)
-    unsendable = _Unsendable()
-    due = find_passengers(connection, context, record, tier)
-    rows = DueRows(connection, folder, tier, context.workload.prompt.columns)
-    while rows.more():
-        check_room(context, record, due, api)
-        chunk_id, token = uuid.uuid4().hex, secrets.token_hex(6)
-        carried = SentRows()
-        with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:
-            while rows.more() and body.requests < spec.limits.max_requests:
-                row, attempt, sending, columns = rows.peek()
-                try:
-                    request = request_of(f"{token}-{row}", columns)
-                except Exception:  # noqa: BLE001 - a template is code, and may raise anything at a row
-                    unsendable.rows.add(row, attempt, sending)
-                    unsendable.reasons.append("template_failed")
-                    rows.take()
-                    continue
-                if ENVELOPE_BYTES + len(request) > spec.limits.max_bytes:
-                    unsendable.rows.add(row, attempt, sending)
-                    unsendable.reasons.append("request_too_large")
-                    rows.take()
-                    continue
-                if body.bytes_with(request) > spec.limits.max_bytes:
-                    break
-                body.add(request)
-                carried.add(row, attempt, sending)
-                rows.take()
-        if not body.requests:
-            folder.body(chunk_id).unlink()
-            continue
-        sent = with_passengers(connection, carried.table(tier, chunk_id))
-        write_sent(sent, folder.sent(chunk_id))
-        due -= body.requests
-        chunk = replace(
-            _chunk(
-                context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
-            ),
-            lane=plan.lane,
-            pilot=pilot,
-            bound_usd=plan.bound(tier, body.requests),
-        )
-        send_chunk(context, record, chunk, api)
+    rows = DueRows(
+        connection,
+        folder,
+        tier,
+        context.workload.prompt,
+        requests,
+        id_bytes=2 * _TOKEN_BYTES + 1,
+        most_bytes=limits.max_bytes - ENVELOPE_BYTES,
+    )
+
+    def count(chunk: Chunk) -> None:
         summary.batches += 1
         summary.requests += chunk.requests
         summary.requests_by_tier[tier] = summary.requests_by_tier.get(tier, 0) + chunk.requests
         on_batch(summary)
-    if unsendable.reasons:
+
+    with Uploads(context, record, api, count) as uploads:
+        while rows.more():
+            check_room(context, record, due, api)
+            chunk_id, token = uuid.uuid4().hex, secrets.token_hex(_TOKEN_BYTES)
+            carried: list[Any] = []
+            with replacing(folder.body(chunk_id)) as temporary, BodyFile(temporary) as body:
+                while part := rows.take(
+                    limits.max_requests - body.requests, body.room(limits.max_bytes)
+                ):
+                    joined = requests.template.requests(token, part.positions, part.varying)
+                    body.add(joined, len(part))
+                    carried.append(part.rows)
+            sent = with_passengers(connection, sent_rows(carried, tier, chunk_id))
+            write_sent(sent, folder.sent(chunk_id))
+            due -= body.requests
+            chunk = _chunk(
+                context, record, chunk_id, token, wave, tier, ChunkState.INTENT, body, api.address
+            )
+            uploads.send(
+                replace(
+                    chunk, lane=plan.lane, pilot=pilot, bound_usd=plan.bound(tier, body.requests)
+                )
+            )
+    if rows.unsendable.tables:
         summary.unsendable += _record_unsendable(
-            context, record, connection, folder, wave, tier, unsendable
+            context, record, connection, folder, wave, tier, rows.unsendable
         )
 
 
@@ -137,15 +131,16 @@ def _record_unsendable(
     folder: LoadFolder,
     wave: int,
     tier: int,
-    unsendable: _Unsendable,
+    unsendable: Unsendable,
 ) -> int:
     """Rows that make no request get their verdict at once; the ledger's record makes it count. How many they are."""
     chunk_id = uuid.uuid4().hex
-    carriers = unsendable.rows.table(tier, chunk_id)
-    reasons = pa.array(unsendable.reasons, pa.string())
-    sent = with_passengers(connection, carriers.append_column("reason", reasons))
+    sent = with_passengers(connection, sent_rows(unsendable.tables, tier, chunk_id))
     write_sent(sent, folder.sent(chunk_id))
-    verdicts = sent.append_column("outcome", pa.repeat(pa.scalar("unsendable"), sent.num_rows))
+    columns = [*SENT, "reason"]
+    verdicts = sent.select(columns).append_column(
+        "outcome", pa.repeat(pa.scalar("unsendable"), sent.num_rows)
+    )
     with replacing(folder.verdicts(chunk_id)) as temporary:
         pq.write_table(verdicts, temporary)
     chunk = _chunk(

@@ -1,17 +1,19 @@
 """batch_results: downloads what has ended, checks it against what was sent, and keeps it for good."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 
 import zstandard
 
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.decode import Reading, mark_gone, read_results, token_of
 from batch_pipeline.claude.errors import LaterError, UnreachableError
+from batch_pipeline.claude.whole_results import read_whole_results
 from batch_pipeline.ledger import Batch, Chunk, Lane, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
@@ -22,6 +24,7 @@ from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.lanes import is_sync
 from batch_pipeline.stages.patience import try_again_at
 from batch_pipeline.stages.poll import unknown_for_too_long
+from batch_pipeline.stages.side_by_side import side_by_side
 from batch_pipeline.stages.sync_lane import counts
 
 # A results file that does not add up is fetched this often at a time.
@@ -40,6 +43,17 @@ class CollectSummary:
     downloads: int = 0
     defects: dict[str, str] = field(default_factory=dict)
     postponed: dict[str, str] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(
+        self, *, batches: int = 0, downloads: int = 0, results: Mapping[str, int] | None = None
+    ) -> None:
+        """Adds to the counts; batches are read side by side."""
+        with self._lock:
+            self.batches += batches
+            self.downloads += downloads
+            for kind, n in (results or {}).items():
+                self.results[kind] = self.results.get(kind, 0) + n
 
 
 class _PostponedError(Exception):
@@ -71,20 +85,35 @@ def collect_results(context: LoadContext, api: Callable[[], BatchesApi]) -> Coll
         for batch in ready:
             if client is not None and not is_sync(batch):
                 require_same_api(f"Batch {batch.batch_id}", batch.api, client.address)
-            try:
-                _collect(context, record, chunks[batch.chunk_id], batch, client, summary)
-            except _PostponedError as postponed:
-                moment = try_again_at(context.settings, postponed.error, batch.retries)
-                context.ledger.update_batch(
-                    batch.batch_id,
-                    retry_at=moment,
-                    retries=batch.retries + 1,
-                    retry_reason=str(postponed),
-                )
-                summary.postponed[batch.batch_id] = str(postponed)
-                continue
-            summary.batches += 1
+
+        def collect(batch: Batch) -> None:
+            _collect_or_postpone(context, record, chunks[batch.chunk_id], batch, client, summary)
+
+        side_by_side(collect, ready, context.settings.at_once)
     return summary
+
+
+def _collect_or_postpone(
+    context: LoadContext,
+    record: Load,
+    chunk: Chunk,
+    batch: Batch,
+    api: BatchesApi | None,
+    summary: CollectSummary,
+) -> None:
+    try:
+        _collect(context, record, chunk, batch, api, summary)
+    except _PostponedError as postponed:
+        moment = try_again_at(context.settings, postponed.error, batch.retries)
+        context.ledger.update_batch(
+            batch.batch_id,
+            retry_at=moment,
+            retries=batch.retries + 1,
+            retry_reason=str(postponed),
+        )
+        summary.postponed[batch.batch_id] = str(postponed)
+    else:
+        summary.add(batches=1)
 
 
 def _collect(
@@ -101,7 +130,7 @@ def _collect(
         return
     with _download_folder(context, chunk) as scratch:
         if chunk.lane is Lane.SYNC:
-            best = _kept_answers(folder, chunk, batch, scratch)
+            best = _kept_answers(context, folder, chunk, batch, scratch)
         else:
             assert api is not None
             best = _best_download(context, folder, chunk, batch, api, scratch, summary)
@@ -116,8 +145,7 @@ def _collect(
             with replacing(folder.results(chunk.chunk_id)) as results:
                 shutil.move(best.parsed, results)
     uncounted = chunk.lane is Lane.SYNC and batch.ended_at is None
-    for kind, n in reading.results.items():
-        summary.results[kind] = summary.results.get(kind, 0) + n
+    summary.add(results=reading.results)
     # The commit comes last: before it, a crash means that this batch is read back once more.
     context.ledger.update_batch(
         batch.batch_id,
@@ -203,21 +231,34 @@ def _remove_answers(context: LoadContext, record: Load, batches: list[Batch]) ->
 
 
 def _kept_answers(
-    folder: LoadFolder, chunk: Chunk, batch: Batch, scratch: Path
+    context: LoadContext, folder: LoadFolder, chunk: Chunk, batch: Batch, scratch: Path
 ) -> _Download | None:
     """The answers of a chunk that was sent one by one; None where they were removed meanwhile."""
     raw, parsed = scratch / "answers.jsonl", scratch / "answers.parquet"
     if not write_results(folder.answers(chunk.chunk_id), raw):
         return None
-    reading = read_results(
-        raw,
-        folder.sent(chunk.chunk_id),
-        parsed,
-        token=chunk.token,
-        chunk_id=chunk.chunk_id,
-        counts=_counts(batch) if batch.ended_at else None,
-    )
+    counted = _counts(batch) if batch.ended_at else None
+    reading = _read(context, folder, chunk, raw, parsed, counted)
     return _Download(raw, parsed, reading)
+
+
+def _read(
+    context: LoadContext,
+    folder: LoadFolder,
+    chunk: Chunk,
+    raw: Path,
+    parsed: Path,
+    counts: dict[str, int] | None,
+) -> Reading:
+    """As a whole where nothing is amiss in it, else line by line, which finds out what is."""
+    sent, token, chunk_id = folder.sent(chunk.chunk_id), chunk.token, chunk.chunk_id
+    with context.querying(ordered=False) as connection:
+        whole = read_whole_results(
+            connection, raw, sent, parsed, token=token, chunk_id=chunk_id, counts=counts
+        )
+    if whole is not None:
+        return whole
+    return read_results(raw, sent, parsed, token=token, chunk_id=chunk_id, counts=counts)
 
 
 def _counts(batch: Batch) -> dict[str, int]:
@@ -244,7 +285,7 @@ def _best_download(
     best: _Download | None = None
     failure: UnreachableError | None = None
     for n in range(DOWNLOADS):
-        summary.downloads += 1
+        summary.add(downloads=1)
         raw, parsed = scratch / f"{n}.jsonl", scratch / f"{n}.parquet"
         try:
             if not api.download(batch.batch_id, raw):
@@ -255,14 +296,7 @@ def _best_download(
             # What came before a break is never taken for all there is: its rows would be paid twice.
             failure = error
             continue
-        reading = read_results(
-            raw,
-            folder.sent(chunk.chunk_id),
-            parsed,
-            token=chunk.token,
-            chunk_id=chunk.chunk_id,
-            counts=_counts(batch),
-        )
+        reading = _read(context, folder, chunk, raw, parsed, _counts(batch))
         if best is None or reading.defects.harm < best.reading.defects.harm:
             best = _Download(raw, parsed, reading)
         if not reading.defects:

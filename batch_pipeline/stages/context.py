@@ -1,13 +1,19 @@
 """What every stage is given: the workload, the load it works on, and the stores."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.rows import LoadFolder
 from batch_pipeline.settings import Settings
 from batch_pipeline.workload.workload import Workload
+
+if TYPE_CHECKING:
+    # Whoever asks for no rows need not wait for it to be loaded.
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,34 @@ class LoadContext:
         if record.purged_at is not None:
             raise PipelineError(purged_sentence(record))
         return LoadFolder.of(self.settings.state, record.workload, record.load, record.generation)
+
+    def querying(
+        self, *, ordered: bool = True
+    ) -> "AbstractContextManager[duckdb.DuckDBPyConnection]":
+        """As `rows.query.querying`, with the memory that this load's rows and answers ask for."""
+        from batch_pipeline.rows.query import querying
+
+        return querying(self.scratch, ordered=ordered, memory=self._memory())
+
+    def _memory(self) -> int | None:
+        """None before the source was read."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from batch_pipeline.rows.query import memory_for
+
+        record = self.ledger.load(self.workload.name, self.load)
+        if record is None or record.purged_at is not None:
+            return None
+        try:
+            metadata = pq.read_metadata(self.folder(record).source)
+        except (OSError, pa.ArrowException):
+            # Whoever reads it says what is the matter with it.
+            return None
+        size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+        # A token is some four bytes.
+        answer = 4 * max(tier.max_tokens for tier in self.workload.spec.tiers)
+        return memory_for(size / max(metadata.num_rows, 1), answer)
 
     @property
     def scratch(self) -> Path:

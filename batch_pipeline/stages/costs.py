@@ -4,7 +4,6 @@ from datetime import date
 from decimal import Decimal
 
 import duckdb
-import pyarrow as pa
 
 from batch_pipeline.claude.prices import load_prices
 from batch_pipeline.ledger import ChunkState, Load
@@ -89,15 +88,12 @@ def _paid_results(
             (c.chunk_id, c.generation, c.lane.value, c.state.value)
             for c in context.ledger.chunks(one)
         ]
-    names = ("chunk_id", "generation", "lane", "state")
-    types = (pa.string(), pa.int64(), pa.string(), pa.string())
-    columns = list(zip(*chunks, strict=True)) or [()] * len(names)
-    of_chunks = pa.table(
-        [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)], names=names
+    # Not through Arrow: an array of values imports pandas, and the scorecard needs it for nothing else.
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE cost_chunks AS SELECT unnest(?::VARCHAR[]) AS chunk_id, "
+        "unnest(?::BIGINT[]) AS generation, unnest(?::VARCHAR[]) AS lane, unnest(?::VARCHAR[]) AS state",
+        [list(column) for column in zip(*chunks, strict=True)] or [[]] * 4,
     )
-    connection.register("known_chunks", of_chunks)
-    connection.execute("CREATE OR REPLACE TEMP TABLE cost_chunks AS FROM known_chunks")
-    connection.unregister("known_chunks")
     reused, counts = ChunkState.REUSED.value, (ChunkState.SUBMITTED.value, ChunkState.REUSED.value)
     connection.execute(
         f"""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batch_pipeline.claude.client import BatchesApi
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.chunks import SendSummary
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.submit import send_due
@@ -26,7 +25,7 @@ def escalate(
     on_batch: Callable[[SendSummary], None] = lambda _: None,
 ) -> EscalateSummary:
     """Sends whatever the verdicts ask for. Raises as `send_pending`."""
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         sent = send_due(connection, context, api, on_batch)
         counts = dict(
             connection.execute(

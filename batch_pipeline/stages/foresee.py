@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.measure.money import usd
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.budget import Cost, breach, budgets, whole_load
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.make_plan import plan_load
@@ -37,7 +36,7 @@ def foresee(context: LoadContext, api: Callable[[], BatchesApi] | None) -> Fores
         if not sent:
             require_models_in_service(context.workload, context.settings)
         if not sent and context.workload.prompt.system_columns:
-            with querying(context.scratch) as connection:
+            with context.querying() as connection:
                 require_constant_prefix(connection, context, record)
         plan = plan_load(context, record, api)
         cost = Cost(plan.typical_usd, plan.bound_usd)

@@ -17,6 +17,7 @@ from batch_pipeline.stages.broken_slices import broken_tonight
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.cost_history import costs_table
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
+from batch_pipeline.stages.measured import remember
 from batch_pipeline.stages.review_status import review_measures
 from batch_pipeline.stages.scorecard import Scorecard, measuring
 from batch_pipeline.stages.trends import same_declaration
@@ -54,6 +55,7 @@ def grade(context: LoadContext) -> Scorecard:
             # First, so that a load that counts as graded always has it.
             keep_scorecard(context.settings.state, record, card)
             context.ledger.record_gate(record, promote=gate.promote, fingerprint=gate.fingerprint)
+            remember(context, card)
             return card
 
 

@@ -36,7 +36,6 @@ from batch_pipeline.measure.tokens import (
     thinks_unasked,
     tokenizer_factor,
 )
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.past_answers import PastAnswers, earlier_answers, own_answers
 from batch_pipeline.stages.plan import LoadPlan, TierPlan, keep_plan, kept_plan
@@ -80,7 +79,7 @@ def plan_load(context: LoadContext, record: Load, api: Callable[[], BatchesApi] 
         return kept
     gates = context.workload.spec.gates
     budget = gates.max_cost_usd is not None or gates.max_cost_usd_per_month is not None
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         past = earlier_answers(connection, context, record)
         plan = draft_plan(connection, context, record, api, past, count_rows=budget)
     plan = replace(plan, made_for=made_for)
@@ -98,7 +97,7 @@ def plan_after_pilot(context: LoadContext, record: Load) -> LoadPlan:
     kept = kept_plan(folder)
     if kept is None:
         raise PipelineError(f"{context} has no plan; materialise source_rows first.")
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         own = own_answers(connection, context, record)
         tiers = _corrected(context, kept, own)
         escalation = own.escalation or mean_of(kept.escalation)
@@ -147,7 +146,7 @@ def plan_caching(
         return plan
     table = load_prices(context.settings.prices)
     model = plan.tiers[tier].model
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         own = own_answers(connection, context, record)
         hits = own.hits or earlier_answers(connection, context, record).hits or ASSUMED
         choice = choose_cache(

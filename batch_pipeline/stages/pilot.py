@@ -7,12 +7,10 @@ has answered: both then cost a pilot, not a night. It ends the load's prefix in 
 from dataclasses import dataclass
 
 import duckdb
-from scipy.stats import binom
 
 from batch_pipeline.ledger import Load
 from batch_pipeline.measure.gate import refused_golden
 from batch_pipeline.measure.golden import GoldenScore
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.api_reasons import said_of_several
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import load_answers, load_tables
@@ -116,7 +114,7 @@ def _draw(
 def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
     """What the rows that were sent so far show: the pilot's, once all of them are closed."""
     spec = context.workload.spec
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         load_tables(connection, context, record)
         load_answers(connection, context, record, context.folder(record))
         _draw(connection, context, record, "rows")
@@ -144,8 +142,11 @@ def judge_pilot(context: LoadContext, record: Load) -> PilotResult:
 
 
 def _validity(judged: int, valid: int, refused: int, least: float, why: str | None) -> str | None:
+    # The whole of scipy.stats takes seconds to import.
+    from scipy.special import bdtr
+
     # One-sided: how likely so few are valid where the share is just what is asked for.
-    if valid >= least * judged or binom.cdf(valid, judged, least) >= _ALPHA:
+    if valid >= least * judged or bdtr(valid, judged, least) >= _ALPHA:
         return None
     of_which = f"; the API refused {refused:,} as invalid requests" if refused else ""
     of_which += f" ({why})" if why else ""

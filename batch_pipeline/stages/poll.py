@@ -1,8 +1,11 @@
 """Looks at a load's open batches and writes down what the API says. Reads and writes no row data."""
 
+import random
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
+from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Batch, Ledger, Load
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
@@ -11,15 +14,30 @@ from batch_pipeline.stages.lanes import is_sync
 
 # A batch's own created_at bounds how far down the list must be read.
 _MARGIN = timedelta(minutes=5)
+# What a page of the list holds.
+_PAGE = 1000
 # Other batches that are asked for before a single one is believed to be gone.
 _WITNESSES = 3
 
 
-def poll(ledger: Ledger, record: Load, api: BatchesApi, grace_seconds: float) -> list[Batch]:
+def poll(
+    ledger: Ledger,
+    record: Load,
+    api: BatchesApi,
+    grace_seconds: float,
+    shown_in: Callable[[], Mapping[str, BatchStatus]] | None = None,
+) -> list[Batch]:
     """Brings the ledger up to date on the open batches of a load; returns those that changed.
 
     A batch that the API does not know is waited for: right after creation that is normal. When it has
     been unknown for `grace_seconds`, its results count as gone. Those of a cancelled load are asked to stop.
+
+    Args:
+        ledger: where the batches are known.
+        record: the load.
+        api: where they are.
+        grace_seconds: for how long a batch may be unknown.
+        shown_in: what `listed` gave for this load's batches and others'; by default it is asked here.
 
     Raises:
         UnreachableError: the API gave no usable answer; nothing is lost, look again later.
@@ -30,8 +48,12 @@ def poll(ledger: Ledger, record: Load, api: BatchesApi, grace_seconds: float) ->
         return []
     for batch in open_batches:
         require_same_api(f"Batch {batch.batch_id}", batch.api, api.address)
-    shown = _shown(api, open_batches)
+    shown = shown_in() if shown_in else listed(api, open_batches)
     changed: list[str] = []
+    # First what costs no call of its own. The others in no order, so that a look which is cut short each time
+    # comes to all of them in the end.
+    random.shuffle(open_batches)
+    open_batches.sort(key=lambda batch: batch.batch_id not in shown)
     for batch in open_batches:
         status = shown.get(batch.batch_id) or api.retrieve(batch.batch_id)
         if status is not None and record.cancelled and _may_cancel(batch):
@@ -44,18 +66,35 @@ def poll(ledger: Ledger, record: Load, api: BatchesApi, grace_seconds: float) ->
     return [batch for batch in ledger.batches(record) if batch.batch_id in changed]
 
 
-def _shown(api: BatchesApi, batches: list[Batch]) -> dict[str, BatchStatus]:
-    """The batches as the workspace's list has them: one call for a thousand, where they are."""
-    wanted = {batch.batch_id for batch in batches}
+def listed(api: BatchesApi, batches: Collection[Batch]) -> dict[str, BatchStatus]:
+    """Open batches, of one load or of many, as the workspace's list has them.
+
+    One call for a thousand. Those are left out that it does not show, and those that lie so far down that asking
+    for each is cheaper; no call is made for batches that another API holds. Raises UnreachableError.
+    """
+    wanted = {batch.batch_id: batch for batch in batches if _is_here(batch, api)}
+    if not wanted:
+        return {}
     missing = set(wanted)
+    seen = 0
 
-    def all_seen(status: BatchStatus) -> bool:
+    def enough(status: BatchStatus) -> bool:
+        nonlocal seen
+        seen += 1
         missing.discard(status.batch_id)
-        return not missing
+        return seen >= _PAGE * len(missing)
 
-    since = min(batch.created_at for batch in batches) - _MARGIN
-    listed = api.created_since(since, all_seen)
-    return {status.batch_id: status for status in listed if status.batch_id in wanted}
+    since = min(batch.created_at for batch in wanted.values()) - _MARGIN
+    found = api.created_since(since, enough)
+    return {status.batch_id: status for status in found if status.batch_id in wanted}
+
+
+def _is_here(batch: Batch, api: BatchesApi) -> bool:
+    try:
+        require_same_api(f"Batch {batch.batch_id}", batch.api, api.address)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _may_cancel(batch: Batch) -> bool:

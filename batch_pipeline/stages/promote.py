@@ -17,6 +17,7 @@ from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.decisions import HUMAN, human_answers
 from batch_pipeline.stages.grade import require_settled
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
+from batch_pipeline.stages.measured import remember
 from batch_pipeline.stages.scorecard import Scorecard, measuring
 from batch_pipeline.warehouse.promoted import Promotion, promote_rows
 
@@ -29,11 +30,12 @@ class GateClosedError(PipelineError):
 
 @dataclass(frozen=True)
 class PromoteSummary:
-    """What a promotion did to the table, and on whose word."""
+    """What a promotion did to the table, and on whose word; and the scorecard of what was promoted."""
 
     promotion: Promotion
     override_reason: str | None
     columns: list[tuple[str, str]]
+    card: Scorecard
 
 
 def promote(
@@ -89,7 +91,8 @@ def promote(
             context.ledger.record_promotion(
                 record, rows=promotion.rows, fingerprint=gate.fingerprint
             )
-            return PromoteSummary(promotion, gate.override_reason, columns)
+            remember(context, kept)
+            return PromoteSummary(promotion, gate.override_reason, columns, kept)
 
 
 def _write_promoted(

@@ -7,7 +7,7 @@ from typing import Any
 from batch_pipeline.ledger import Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.rows.query import querying, quoted
+from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.decisions import decisions, promoted_as_decided
 from batch_pipeline.warehouse import Measure
@@ -99,7 +99,7 @@ def review_status(context: LoadContext, record: Load) -> ReviewStatus | None:
         f"count(*) FILTER (decision = 'fix' AND list_contains(kept, {literal(name)})) AS {quoted(name)}"
         for name in contract.names
     )
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         rows = connection.execute(
             "SELECT count(*) FROM read_parquet(?) WHERE NOT golden AND disposition = 'human_review'",
             [str(folder.dispositions)],

@@ -16,14 +16,12 @@ from batch_pipeline.ledger import Load
 from batch_pipeline.rows import LoadFolder, replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.stages.prompt_sql import user_message_in_sql
 from batch_pipeline.stages.source_columns import GOLDEN, KEY, ROW
 from batch_pipeline.workload.data_file import literal
 from batch_pipeline.workload.prompt import Prompt
 
 _ROWS_AT_A_TIME = 5_000
-# The types of which DuckDB's text is Python's to the letter: of others a number or a date would be written
-# in another way than the prompt writes it, and two prompts that differ might not differ here.
-_WRITTEN_ALIKE = {"VARCHAR", "TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
 
 # pyarrow ships no types.
 arrow: Any = pa
@@ -44,7 +42,8 @@ def prompt_digests(
     """
     if folder.prompts.is_file():
         return folder.prompts
-    text = _in_sql(connection, folder.source, prompt)
+    varying = bool(prompt.system_columns)
+    text = None if varying else user_message_in_sql(connection, folder.source, prompt)
     with replacing(folder.prompts) as temporary:
         if text is not None:
             connection.execute(
@@ -60,45 +59,51 @@ def prompt_digests(
 
 
 def find_passengers(
-    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load, tier: int
-) -> int:
-    """Makes the table `passengers`: row, `of` (the row that carries it), attempt, sending.
+    connection: duckdb.DuckDBPyConnection, context: LoadContext, record: Load
+) -> dict[int, int]:
+    """Makes the table `passengers`: tier, row, `of` (the row that carries it), attempt, sending.
 
-    Of the rows that are due at `tier` with the same prompt, the first carries the others. Rows that were
+    Of the rows that are due at a tier with the same prompt, the first carries the others. Rows that were
     never sent and are withheld for now travel with it, too: that costs nothing. Returns how many requests
-    the tier takes: those rows of `states` that are due there and that no other carries.
+    each tier takes, by tier: the rows of `states` that are due there and that no other carries.
     """
     if context.workload.spec.dedupe:
         digests = prompt_digests(connection, context.folder(record), context.workload.prompt)
-        _pair_up(connection, tier, digests)
+        _pair_up(connection, digests)
     else:
         connection.execute(
-            'CREATE OR REPLACE TABLE passengers (row BIGINT, "of" BIGINT, attempt INTEGER, sending INTEGER)'
+            "CREATE OR REPLACE TABLE passengers "
+            '(tier INTEGER, row BIGINT, "of" BIGINT, attempt INTEGER, sending INTEGER)'
         )
-    (requests,) = connection.execute(
-        "SELECT count(*) FROM states ANTI JOIN passengers USING (row) WHERE next_tier = ?", [tier]
-    ).fetchall()[0]
-    return int(requests)
+    return dict(
+        connection.execute(
+            "SELECT next_tier, count(*) FROM states ANTI JOIN passengers USING (row) "
+            "WHERE next_tier IS NOT NULL GROUP BY ALL ORDER BY 1"
+        ).fetchall()
+    )
 
 
-def _pair_up(connection: duckdb.DuckDBPyConnection, tier: int, digests: Path) -> None:
+def _pair_up(connection: duckdb.DuckDBPyConnection, digests: Path) -> None:
     # Not a temporary table: those of one cursor are not seen by another, and rows are streamed meanwhile.
     connection.execute(
         """
         CREATE OR REPLACE TABLE passengers AS
         WITH wanted AS (
-            SELECT row, digest, next_tier IS NOT NULL AS due, coalesce(next_attempt, 1) AS attempt,
+            -- What was never sent and waits would begin at tier 0.
+            SELECT row, digest, coalesce(next_tier, 0) AS tier, next_tier IS NOT NULL AS due,
+                   coalesce(next_attempt, 1) AS attempt,
                    CAST(coalesce(sending, 0) + 1 AS INTEGER) AS sending
             FROM states JOIN (SELECT row, digest FROM read_parquet($digests)) USING (row)
-            WHERE NOT golden AND digest IS NOT NULL AND coalesce(
-                next_tier = $tier, $tier = 0 AND sending IS NULL AND disposition IS NULL)
+            WHERE NOT golden AND digest IS NOT NULL
+              AND (next_tier IS NOT NULL OR sending IS NULL AND disposition IS NULL)
         ), carriers AS (
-            SELECT digest, min(row) FILTER (due) AS "of" FROM wanted
-            GROUP BY digest HAVING count(*) > 1 AND bool_or(due)
+            SELECT tier, digest, min(row) FILTER (due) AS "of" FROM wanted
+            GROUP BY tier, digest HAVING count(*) > 1 AND bool_or(due)
         )
-        SELECT row, "of", attempt, sending FROM wanted JOIN carriers USING (digest) WHERE row <> "of"
+        SELECT tier, row, "of", attempt, sending FROM wanted JOIN carriers USING (tier, digest)
+        WHERE row <> "of"
         """,
-        {"digests": str(digests), "tier": tier},
+        {"digests": str(digests)},
     )
 
 
@@ -114,22 +119,6 @@ def with_passengers(connection: duckdb.DuckDBPyConnection, carriers: Any) -> Any
             'FROM passengers AS p JOIN carriers AS c ON c.row = p."of" ORDER BY p."of", p.row'
         ).to_arrow_table()
     return arrow.concat_tables([carriers, passengers.cast(carriers.schema)])
-
-
-def _in_sql(connection: duckdb.DuckDBPyConnection, source: Path, prompt: Prompt) -> str | None:
-    """The user message as SQL over the source, or None where SQL might write it otherwise than the prompt."""
-    # DuckDB's parser ends at a null character.
-    if prompt.parts is None or prompt.system_columns or "\0" in prompt.user:
-        return None
-    described = connection.execute("DESCRIBE FROM read_parquet(?)", [str(source)]).fetchall()
-    types = {name: kind for name, kind, *_ in described}
-    if any(types.get(column) not in _WRITTEN_ALIKE for column in prompt.columns):
-        return None
-    pieces = [
-        literal(text) if column is None else f"coalesce(CAST({quoted(column)} AS VARCHAR), '')"
-        for text, column in prompt.parts
-    ]
-    return " || ".join(pieces)
 
 
 def _rendered(connection: duckdb.DuckDBPyConnection, source: Path, prompt: Prompt) -> Iterator[Any]:

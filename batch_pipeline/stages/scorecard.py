@@ -25,7 +25,6 @@ from batch_pipeline.measure.golden import (
 from batch_pipeline.measure.rates import Rate, disposition_reasons, dispositions, rates, unasked
 from batch_pipeline.measure.savings import Savings
 from batch_pipeline.measure.spend import Spend
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.baseline import held_against, in_force, is_readable, outcomes
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.costs import costs_of
@@ -189,7 +188,7 @@ def measuring(
     Of a purged load it is the scorecard that was kept, and no tables are behind it.
     """
     record = context.ledger.load(context.workload.name, context.load)
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         if record is None:
             yield connection, empty_scorecard(context.workload.name, context.load)
             return

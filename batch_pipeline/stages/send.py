@@ -82,8 +82,8 @@ def _leave_until(
     return SendingEndsError(f"{why} The rest is sent from {moment:%Y-%m-%d %H:%M:%S} UTC on.")
 
 
-def send_chunk(context: LoadContext, record: Load, chunk: Chunk, api: BatchesApi) -> None:
-    """Commits the intent, POSTs the body once, and commits what came of it.
+def post_chunk(context: LoadContext, record: Load, chunk: Chunk, api: BatchesApi) -> None:
+    """POSTs the body of a chunk once, whose intent is committed, and commits what came of it.
 
     Raises:
         SendingEndsError: nothing more can be sent for now, and the ledger says why.
@@ -91,7 +91,6 @@ def send_chunk(context: LoadContext, record: Load, chunk: Chunk, api: BatchesApi
     """
     folder = context.folder(record)
     ledger = context.ledger
-    ledger.record_intent(chunk)
     if chunk.lane is Lane.SYNC:
         _send_one_by_one(context, record, chunk)
         return
@@ -147,7 +146,7 @@ def resume_sync(
 
     Raises:
         ConfigurationError: the chunk was sent to another API than the one that is configured now.
-        PipelineError: as `send_chunk`.
+        PipelineError: as `post_chunk`.
     """
     cut_off = [
         chunk

@@ -13,7 +13,7 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import ChunkState, Lane, Load
 from batch_pipeline.obstacles import is_no_room
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.rows.query import querying, quoted
+from batch_pipeline.rows.query import limit_memory, memory_for, querying, quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.golden_file import GOLDEN_ROWS, expected_columns
 from batch_pipeline.stages.source_check import (
@@ -41,6 +41,9 @@ __all__ = [
 _PLACED = "_placed_golden_rows"
 # How finely a golden row's place within its stretch is drawn.
 _PLACES = 1_000_000
+_ROWS_LOOKED_AT = 1_000
+# A row group is held in memory by whoever writes or reads it.
+_LEAST_GROUP, _MOST_GROUP, _GROUP_BYTES = 2_048, 50_000, 32_000_000
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def _write(
     written, so that what was checked is what will be sent.
     """
     try:
+        row_bytes = _row_bytes(connection, source)
+        limit_memory(connection, memory_for(row_bytes, 0))
         rows = connection.execute(f"SELECT count(*) FROM {SOURCE}").fetchall()[0][0]
         golden_rows = 0
         if context.workload.spec.golden is not None and rows:
@@ -149,7 +154,8 @@ def _write(
         # They are of the rows that were read before.
         folder.prompts.unlink(missing_ok=True)
         with replacing(folder.source) as path:
-            _weave(context, connection, source, path, rows, golden_rows)
+            group = max(_LEAST_GROUP, min(_MOST_GROUP, int(_GROUP_BYTES / max(row_bytes, 1))))
+            _weave(context, connection, source, path, rows, golden_rows, group)
             written = f"(FROM read_parquet({literal(str(path))}) WHERE NOT {GOLDEN})"
             if check_rows(connection, source, written) != rows:
                 raise ConfigurationError(
@@ -160,6 +166,17 @@ def _write(
             raise
         raise unreadable(source, error) from None
     return rows, golden_rows
+
+
+def _row_bytes(connection: duckdb.DuckDBPyConnection, source: OpenedSource) -> float:
+    """Bytes of a row as text, by the first ones."""
+    size = " + ".join(
+        f"coalesce(strlen(CAST({quoted(name)} AS VARCHAR)), 0)" for name in source.columns
+    )
+    (found,) = connection.execute(
+        f"SELECT avg({size}) FROM (FROM {SOURCE} LIMIT {_ROWS_LOOKED_AT})"
+    ).fetchall()[0]
+    return float(found or 0)
 
 
 def _place_golden(connection: duckdb.DuckDBPyConnection, load: str, rows: int) -> int:
@@ -216,8 +233,12 @@ def _weave(
     path: Path,
     rows: int,
     golden_rows: int,
+    group: int,
 ) -> None:
-    """Writes source.parquet in one pass over the source: nothing is sorted, whatever its size."""
+    """Writes source.parquet in one pass over the source: nothing is sorted, whatever its size.
+
+    It has `group` rows in each row group.
+    """
     names = ", ".join(quoted(name) for name in source.columns)
     key = f"CAST({quoted(source.key)} AS VARCHAR)"
     place, golden = ROW, ""
@@ -233,7 +254,7 @@ def _weave(
             SELECT {place} AS {ROW}, false AS {GOLDEN}, {key} AS {KEY}, {names}
             FROM (SELECT row_number() OVER () - 1 AS {ROW}, {names} FROM {SOURCE})
             {golden}
-        ) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)
+        ) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group})
         """
     )
 

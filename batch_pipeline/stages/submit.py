@@ -14,7 +14,6 @@ from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import ChunkState, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.budget import breach, price_collected, to_come, whole_load
 from batch_pipeline.stages.chunks import SendSummary, send_tier
 from batch_pipeline.stages.context import LoadContext
@@ -49,7 +48,7 @@ def send_pending(
         PipelineError: the API refused for good, or the workload changed meanwhile. What was sent before
             stays recorded; calling again continues.
     """
-    with querying(context.scratch) as connection:
+    with context.querying() as connection:
         return send_due(connection, context, api, on_batch, asked=True)
 
 
@@ -82,7 +81,7 @@ def send_due(
         elif due:
             _stop_at_change(context, record)
             try:
-                _send(connection, context, record, api, due, summary, on_batch)
+                _send(connection, context, record, api, summary, on_batch)
                 context.ledger.update_load(record, not_before=None, waits_for=None)
             except SendingEndsError as end:
                 summary.waits_for = str(end)
@@ -125,7 +124,6 @@ def _send(
     context: LoadContext,
     record: Load,
     api: Callable[[], BatchesApi],
-    due: dict[int, int],
     summary: SendSummary,
     on_batch: Callable[[SendSummary], None],
 ) -> None:
@@ -140,7 +138,7 @@ def _send(
     plan = plan_load(context, record, lambda: client)
     pilot = under_way(context, context.record())
     # Rows that ask the same are one request.
-    due = {tier: find_passengers(connection, context, record, tier) for tier in due}
+    due = find_passengers(connection, context, record)
     for tier in _caching_open(context, record, plan, due, pilot=pilot):
         plan = plan_caching(context, record, plan, tier, due[tier])
     _keep_to_the_budget(context, record, plan, due, pilot=pilot)
@@ -151,6 +149,7 @@ def _send(
             connection,
             wave,
             tier,
+            due[tier],
             client,
             summary,
             on_batch,

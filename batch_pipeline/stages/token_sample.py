@@ -93,7 +93,7 @@ def params_of(
     workload: Workload, tier: int, rows: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The API params of each row at a tier; a row that the template cannot take is left out."""
-    request = request_maker(workload, tier, "none", 0)
+    request = request_maker(workload, tier)
     found: list[dict[str, Any]] = []
     for columns in rows:
         try:

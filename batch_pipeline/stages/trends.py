@@ -3,15 +3,20 @@
 Everything is computed from the metrics' Parquet copies, so that a check, the page and a person see the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from math import ceil
+from typing import TYPE_CHECKING
 
 from batch_pipeline.measure.trend import WINDOWS, Night, Trend, trend
-from batch_pipeline.warehouse.history import NightMeasures
 from batch_pipeline.workload.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from batch_pipeline.warehouse.history import NightMeasures
 
 _SHOWN_NIGHTS = 7
 # One bad row among twelve is no trend, however perfect the nights before were.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Load
 from batch_pipeline.rows.folder import present
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.source import KEY
 from batch_pipeline.stages.verdicts import count_reasons, example_failures, write_verdicts
@@ -57,7 +56,7 @@ def validate_results(context: LoadContext) -> ValidateSummary:
             )
         summary = ValidateSummary(judged_now=len(due))
         checks = context.workload.user_checks() if due else None
-        with querying(context.scratch) as connection:
+        with context.querying() as connection:
             for chunk in due:
                 write_verdicts(
                     connection,

@@ -183,9 +183,10 @@ class _Declaration:
             # Slow to import, and needed only here.
             arrow = import_module("pyarrow")
             compute = import_module("pyarrow.compute")
+            # A null, since making an array of values imports pandas where it is installed.
             # RE2 will meet the hostile text: it takes linear time, and has no lookaround for that.
             try:
-                compute.match_substring_regex(arrow.array([""]), pattern=pattern)
+                compute.match_substring_regex(arrow.nulls(1, arrow.string()), pattern=pattern)
             except arrow.ArrowInvalid:
                 raise self.error(
                     "pattern",

@@ -1,16 +1,19 @@
 """Results files of every kind, also of those that no API should send."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch_pipeline.claude.decode import MAX_LINE_BYTES, Defects, mark_gone, read_results
+from batch_pipeline.claude.decode import MAX_LINE_BYTES, Defects, Reading, mark_gone, read_results
+from batch_pipeline.claude.whole_results import read_whole_results
 
 TOKEN = "abc"
 ROWS = 4
@@ -19,7 +22,8 @@ ROWS = 4
 class Results:
     """Reads files as the results of a chunk of rows 0 to 3."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.duckdb = connection
         self.raw, self.sent, self.parsed = (folder / name for name in ("raw", "sent", "parsed"))
         sent = {
             "row": range(ROWS),
@@ -35,7 +39,21 @@ class Results:
             self.raw, self.sent, self.parsed, token=TOKEN, chunk_id="c", counts=counts
         )
         assert sum(reading.results.values()) == ROWS
+        whole = self.whole(counts)
+        if whole is not None:
+            assert whole == reading
+            assert same_lines(self.at_once, self.parsed)
         return reading.defects
+
+    def whole(self, counts: dict[str, int] | None = None) -> Reading | None:
+        """The file that was read last, as DuckDB reads it at once; into `at_once`."""
+        return read_whole_results(
+            self.duckdb, self.raw, self.sent, self.at_once, token=TOKEN, chunk_id="c", counts=counts
+        )
+
+    @property
+    def at_once(self) -> Path:
+        return self.raw.with_name("at_once")
 
     def column(self, *names: str) -> list[Any]:
         lines = sorted(pq.read_table(self.parsed).to_pylist(), key=lambda line: line["row"])
@@ -44,9 +62,15 @@ class Results:
         return [each[0] for each in found] if len(names) == 1 else found
 
 
+def same_lines(one: Path, other: Path) -> bool:
+    tables = [pq.read_table(path).sort_by("row") for path in (one, other)]
+    return bool(tables[0].equals(tables[1]))
+
+
 @pytest.fixture
-def results(tmp_path: Path) -> Results:
-    return Results(tmp_path)
+def results(tmp_path: Path) -> Iterator[Results]:
+    with duckdb.connect(config={"preserve_insertion_order": "false"}) as connection:
+        yield Results(tmp_path, connection)
 
 
 def line(row: int | str, **result: Any) -> bytes:
@@ -321,7 +345,7 @@ def test_defects_survive_being_written_down() -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, ROWS - 1), max_size=30), st.sets(st.integers(0, ROWS - 1)))
 def test_a_passenger_gets_its_carriers_line_unpaid(
-    tmp_path: Path, carriers: list[int], answered: set[int]
+    results: Results, carriers: list[int], answered: set[int]
 ) -> None:
     """Whatever order rows and lines come in, and whether or not the carrier has a line."""
     passengers = range(10, 10 + len(carriers))
@@ -332,7 +356,7 @@ def test_a_passenger_gets_its_carriers_line_unpaid(
         "sending": [*(row % 5 for row in passengers), *[1] * ROWS],
         "of": pa.array([*carriers, *[None] * ROWS], pa.int64()),
     }
-    files = Results(tmp_path)
+    files = results
     pq.write_table(pa.table(sent), files.sent)
     usage = {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 2}
     lines = joined(*(succeeded(row, usage=usage, model="m") for row in answered))
@@ -347,8 +371,8 @@ def test_a_passenger_gets_its_carriers_line_unpaid(
         assert found[row] == {**found[of], **own, **nothing}
 
 
-def test_passengers_of_results_that_are_gone_are_gone_too(tmp_path: Path) -> None:
-    files = Results(tmp_path)
+def test_passengers_of_results_that_are_gone_are_gone_too(results: Results) -> None:
+    files = results
     sent = {"row": [0, 1], "tier": [0, 0], "attempt": [1, 1], "sending": [1, 1]}
     pq.write_table(pa.table({**sent, "of": pa.array([None, 0], pa.int64())}), files.sent)
     reading = mark_gone(files.sent, files.parsed, chunk_id="c")

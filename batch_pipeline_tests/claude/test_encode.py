@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,9 +30,9 @@ def template(**changes: Any) -> RequestTemplate:
 def write(path: Path, requests: list[bytes]) -> BodyFile:
     with BodyFile(path) as body:
         for request in requests:
-            expected = body.bytes_with(request)
+            whole = body.bytes + bool(body.requests) + len(request) + len(b"]}")
+            assert body.room(whole) == len(request)
             body.add(request)
-            assert body.bytes + 2 == expected
     return body
 
 
@@ -53,6 +54,25 @@ def test_the_body_knows_its_size_and_digest(tmp_path_factory: Any, texts: list[s
     assert body.sha256 == hashlib.sha256(content).hexdigest()
     assert len(json.loads(content)["requests"]) == len(texts)
     assert len(content) >= ENVELOPE_BYTES
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 10**9), TEXT), min_size=1, max_size=5))
+def test_requests_joined_are_those_made_one_by_one(rows: list[tuple[int, str]]) -> None:
+    made = template(system="s")
+    one_by_one = b",".join(made.request(f"token-{row}", text) for row, text in rows)
+    varying = [made.varying(text) for _, text in rows]
+    assert made.requests("token", [row for row, _ in rows], varying) == one_by_one
+    digits = sum(len(f"token-{row}") for row, _ in rows)
+    each = made.constant_bytes * len(rows) + digits + sum(map(len, varying))
+    assert len(one_by_one) == each + len(rows) - 1
+
+
+def test_a_disk_that_is_full_is_heard_of(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError, match="No space left"), BodyFile(full) as body:
+        body.add(b"{}")
 
 
 def test_the_bytes_are_those_of_compact_json(tmp_path: Path) -> None:

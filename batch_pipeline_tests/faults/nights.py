@@ -146,7 +146,8 @@ def draw(seed: int) -> NightPlan:
             "calls": calls,
             **_limits(chance, max_requests, max(sizes) + golden),
         },
-        environment=_environment(chance, max_requests),
+        environment=_environment(chance, max_requests)
+        | {"BATCH_PIPELINE_AT_ONCE": str(1 + seed % 2)},
         rounds=tuple(
             tuple(_death(chance, through_run=through_run) for _ in loads) for _ in range(deaths)
         ),

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from batch_pipeline.simulator import Simulator
-from batch_pipeline_tests.faults.zygote import Work
+from batch_pipeline_tests.faults.work import Work
 from batch_pipeline_tests.night import LABELS, declaration
 
 Rows = Sequence[Mapping[str, Any]]
@@ -65,6 +65,8 @@ class Place:
                 "BATCH_PIPELINE_POLL_SECONDS": "0.02",
                 "BATCH_PIPELINE_GRACE_SECONDS": "0.3",
                 "BATCH_PIPELINE_MAX_IN_FLIGHT": None,
+                # The same order every time, so that a boundary has a number.
+                "BATCH_PIPELINE_AT_ONCE": "1",
                 "ANTHROPIC_API_KEY": "test-key",
                 "ANTHROPIC_BASE_URL": self.base_url,
                 "DAGSTER_HOME": None,

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,12 @@ class Published:
 
 @contextmanager
 def published_night(folder: Path) -> Iterator[Published]:
-    scenario = {"seed": 1, "models": {"*": FAULTS}, "rows": FATES, "cache_hit_rate": 0.8}
+    scenario: dict[str, Any] = {
+        "seed": 1,
+        "models": {"*": FAULTS},
+        "rows": FATES,
+        "cache_hit_rate": 0.8,
+    }
     with simulator_for(folder, **scenario) as simulator:
         # Only while it is driven: what is made once must leave no test its environment.
         with pytest.MonkeyPatch.context() as patch:

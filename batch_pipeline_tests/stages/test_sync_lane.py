@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ from batch_pipeline.stages.budget import price_collected
 from batch_pipeline.stages.cancel import cancel_load
 from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.made_up_answers import simulate_made_up
 from batch_pipeline_tests.night import Night, account_of
 from batch_pipeline_tests.stages.watching import finals
@@ -174,13 +173,7 @@ def test_after_a_kill_only_what_was_under_way_is_sent_again(
     simulator = simulate()
     made = sync(concurrency=4, count=60, limits={"attempts": 1})
     environment = {"BATCH_PIPELINE_WORKLOADS": str(made.folder.parent), "LOAD": made.context.load}
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run(KILLED, environment={**os.environ, **environment})
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert 9 <= asked(simulator) < 60
     [chunk] = made.ledger.chunks(made.context.record())
