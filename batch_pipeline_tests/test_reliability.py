@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from batch_pipeline.stages.findings import findings
 from batch_pipeline.stages.next_step import Action
 from batch_pipeline.stages.promote import GateClosedError
 from batch_pipeline.stages.resolve import resolve
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.night import HAIKU, Night
 from batch_pipeline_tests.stages.watching import (
     accepted,
@@ -133,10 +132,8 @@ def killed(where: str) -> Hook:
 
     def submit(_simulator: Simulator, night: Night) -> None:
         environment = {**os.environ, "BATCH_PIPELINE_WORKLOADS": str(night.folder.parent)}
-        done = subprocess.run(
-            [sys.executable, "-c", script, where, night.context.load], env=environment, check=False
-        )
-        assert done.returncode == -signal.SIGKILL
+        done = forked.run(script, where, night.context.load, environment=environment)
+        assert done.returncode == -signal.SIGKILL, done.stderr
 
     return submit
 
@@ -318,7 +315,7 @@ def test_fault(
 ) -> None:
     fault = FAULTS[name]
     monkeypatch.setenv("BATCH_PIPELINE_GRACE_SECONDS", str(fault.grace))
-    simulator = simulate(**fault.scenario)
+    simulator = simulate(known=N, **fault.scenario)
     n = night(count=N, golden=0, limits=fault.limits)
     told: dict[str, None] = {}
     fault.submit(simulator, n)

@@ -64,6 +64,15 @@ def memory_for(row_bytes: float, answer_bytes: float) -> int:
     return min(_LEAST_MEMORY + int(in_flight), _most_memory())
 
 
+def row_bytes(path: Path) -> float:
+    """The mean size of a Parquet file's rows, uncompressed, by its footer. Raises OSError and pyarrow's errors."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    return float(size / max(metadata.num_rows, 1))
+
+
 def limit_memory(connection: duckdb.DuckDBPyConnection, memory: int) -> None:
     """Lets the connection, and all that share its database, use so many bytes from now on."""
     connection.execute(f"SET memory_limit = '{memory >> 20}MiB'")

@@ -57,22 +57,20 @@ class LoadContext:
     def _memory(self) -> int | None:
         """None before the source was read."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        from batch_pipeline.rows.query import memory_for
+        from batch_pipeline.rows.query import memory_for, row_bytes
 
         record = self.ledger.load(self.workload.name, self.load)
         if record is None or record.purged_at is not None:
             return None
         try:
-            metadata = pq.read_metadata(self.folder(record).source)
+            size = row_bytes(self.folder(record).source)
         except (OSError, pa.ArrowException):
             # Whoever reads it says what is the matter with it.
             return None
-        size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
         # A token is some four bytes.
         answer = 4 * max(tier.max_tokens for tier in self.workload.spec.tiers)
-        return memory_for(size / max(metadata.num_rows, 1), answer)
+        return memory_for(size, answer)
 
     @property
     def scratch(self) -> Path:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.rows.query import quoted
+from batch_pipeline.rows.query import quoted, row_bytes
 from batch_pipeline.stages.prompt_sql import user_message_in_sql
 from batch_pipeline.stages.requests import TierRequests
 from batch_pipeline.stages.source import ROW
@@ -225,6 +225,4 @@ def _due_rows(
 
 def _step(source: Path) -> int:
     """How many rows of the source are some 16 MB."""
-    metadata = parquet.read_metadata(source)
-    size: int = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    return max(_ROWS_AT_A_TIME, int(_STRETCH_BYTES * metadata.num_rows / max(size, 1)))
+    return max(_ROWS_AT_A_TIME, int(_STRETCH_BYTES / max(row_bytes(source), 1)))

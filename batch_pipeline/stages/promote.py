@@ -77,22 +77,21 @@ def promote(
                     record, fingerprint=gate.fingerprint, reason=reason, requested_by=requested_by
                 )
             columns = _write_promoted(connection, context, record, card)
-            promotion = promote_rows(
-                context.settings.state,
-                workload=record.workload,
-                load=record.load,
-                key=context.workload.spec.source.key,
-                rows=folder.promoted,
-                fingerprint=gate.fingerprint,
-                override_reason=gate.override_reason,
-            )
-            kept = replace(card, promoted_rows=promotion.rows)
-            keep_scorecard(context.settings.state, record, kept)
-            context.ledger.record_promotion(
-                record, rows=promotion.rows, fingerprint=gate.fingerprint
-            )
-            remember(context, kept)
-            return PromoteSummary(promotion, gate.override_reason, columns, kept)
+        # The measures' tables are given back first: they and the warehouse's would be twice the memory.
+        promotion = promote_rows(
+            context.settings.state,
+            workload=record.workload,
+            load=record.load,
+            key=context.workload.spec.source.key,
+            rows=folder.promoted,
+            fingerprint=gate.fingerprint,
+            override_reason=gate.override_reason,
+        )
+        kept = replace(card, promoted_rows=promotion.rows)
+        keep_scorecard(context.settings.state, record, kept)
+        context.ledger.record_promotion(record, rows=promotion.rows, fingerprint=gate.fingerprint)
+        remember(context, kept)
+        return PromoteSummary(promotion, gate.override_reason, columns, kept)
 
 
 def _write_promoted(

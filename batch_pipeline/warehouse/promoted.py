@@ -11,8 +11,9 @@ from pathlib import Path
 import duckdb
 
 from batch_pipeline.errors import PipelineError
-from batch_pipeline.rows.query import quoted
+from batch_pipeline.rows.query import limit_memory, memory_for, quoted, row_bytes
 from batch_pipeline.warehouse.connection import warehouse
+from batch_pipeline.workload.data_file import literal
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,16 @@ def promote_rows(
     """
     table = f"promoted.{quoted(workload)}"
     with warehouse(state) as connection:
+        limit_memory(connection, memory_for(row_bytes(rows), 0))
         connection.execute("BEGIN")
         connection.execute("CREATE SCHEMA IF NOT EXISTS promoted")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS promoted._promotions (workload VARCHAR, load VARCHAR, "
             "fingerprint VARCHAR, rows BIGINT, override_reason VARCHAR, promoted_at TIMESTAMP)"
         )
+        # Read as often as it is asked for, and never held: it may be millions of rows.
         connection.execute(
-            "CREATE TEMP TABLE incoming AS SELECT * FROM read_parquet(?)", [str(rows)]
+            f"CREATE TEMP VIEW incoming AS SELECT * FROM read_parquet({literal(str(rows))})"
         )
         columns, former = _fit_table(connection, workload, table)
         k = quoted(key)

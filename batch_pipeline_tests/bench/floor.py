@@ -99,7 +99,7 @@ class _Floor:
         head, tail = b'","params":' + head, tail + b"}"
         reader = self.duckdb.sql(
             f"SELECT row, 'Channel: ' || channel || chr(10) || chr(10) || text "
-            f"FROM '{self.state}/source.parquet' ORDER BY row"
+            f"FROM '{self.state}/source.parquet'"
         ).to_arrow_reader(_ROWS)
         dumps = orjson.dumps
         token, file, requests, size = "", None, 0, 0

@@ -1,7 +1,6 @@
 """`batch-pipeline` in processes of its own, as a shell or a scheduler starts it."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -9,30 +8,30 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CODE = "from batch_pipeline.cli import main; main()"
+from batch_pipeline_tests import forked
+from batch_pipeline_tests.forked import BATCH_PIPELINE, Forked
 
 
-def start(*arguments: str, file_size: int | None = None) -> "subprocess.Popen[str]":
+def start(*arguments: str, file_size: int | None = None) -> Forked:
     """With the interrupt handling of a terminal's foreground job; `file_size` limits what it may write."""
+    return forked.start(BATCH_PIPELINE, *arguments, file_size=file_size)
 
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if file_size is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
+def start_anew(*arguments: str) -> "subprocess.Popen[str]":
+    """As `start`, in a new interpreter, which takes seconds to import what it needs."""
     return subprocess.Popen(
-        [sys.executable, "-c", CODE, *arguments],
+        [sys.executable, "-c", BATCH_PIPELINE, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=prepare,  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def finish(process: "Forked | subprocess.Popen[str]") -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     output, errors = process.communicate(timeout=240)
-    return process.returncode, output, errors
+    return process.wait(), output, errors
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -43,8 +42,9 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     raise AssertionError(f"waited two minutes for {what}")
 
 
-def hears_sigterm(process: "subprocess.Popen[str]") -> bool:
+def hears_sigterm(process: "Forked | subprocess.Popen[str]") -> bool:
     """Whether the process has a handler of its own for SIGTERM (Linux)."""
+    assert process.poll() is None, finish(process)
     status = Path(f"/proc/{process.pid}/status").read_text()
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from batch_pipeline.cli import main
 from batch_pipeline.simulator import Simulator
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.night import DAY, HAIKU, declaration, rows, write_csv
 
 SECRET = "my bank account is empty"
@@ -30,7 +31,7 @@ def no_network(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
-        assert address[0] == "127.0.0.1", address
+        assert self.family == socket.AF_UNIX or address[0] == "127.0.0.1", address
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
@@ -399,13 +400,8 @@ def test_dagster_says_of_a_declaration_what_the_command_says(
         "    except ConfigurationError as error:\n"
         "        print(json.dumps(str(error)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *folders],
-        env=environment_of(folder.parent),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = forked.run(script, *folders, environment=environment_of(folder.parent))
+    assert done.returncode == 0, done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines()]
     for workloads, sentence in zip(folders, said, strict=True):
         monkeypatch.setenv("BATCH_PIPELINE_WORKLOADS", workloads)

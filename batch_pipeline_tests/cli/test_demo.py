@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-
-def demo(**environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", "from batch_pipeline.cli import main; main(['demo'])"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from batch_pipeline_tests import forked
+from batch_pipeline_tests.forked import BATCH_PIPELINE
 
 
 @pytest.mark.timeout(300)
@@ -28,8 +21,14 @@ def test_it_promotes_a_load_and_a_second_call_makes_another(tmp_path: Path) -> N
         "HTTP_PROXY": "http://127.0.0.1:9",
         "BATCH_PIPELINE_WORKLOADS": "/nonexistent",
     }
-    first = demo(**hostile)
-    second = demo()
+    first = subprocess.run(
+        [str(Path(sys.executable).with_name("batch-pipeline")), "demo"],
+        env={**os.environ, **hostile},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    second = forked.run(BATCH_PIPELINE, "demo")
 
     for done in (first, second):
         assert done.returncode == 0, done.stderr

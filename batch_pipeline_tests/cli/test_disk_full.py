@@ -59,7 +59,7 @@ def test_a_promotion_without_room_leaves_the_warehouse_whole_and_is_done_again(
     simulate: Callable[..., Simulator], night: Callable[..., Night]
 ) -> None:
     """In a child of this process, without Dagster: only then does the warehouse outgrow the limit first."""
-    simulate()
+    simulate(known=3000)
     made = night(count=3000)
     made.settle()
     state = made.context.settings.state

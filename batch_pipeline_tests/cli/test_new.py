@@ -1,9 +1,6 @@
 """`batch-pipeline new`: a workload that loads and runs at once."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from batch_pipeline.cli import main
 from batch_pipeline.simulator import Simulator
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.night import DAY, rows, write_csv
 
 
@@ -81,13 +79,8 @@ def test_dagster_loads_it(workloads: Path, data: Path, tmp_path: Path) -> None:
         "graph = defs().get_repository_def().asset_graph\n"
         "print(sorted(k.path[1] for k in graph.get_all_asset_keys() if k.path[0] == 'questions'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = forked.run(script)
+    assert done.returncode == 0, done.stderr
     assert "promoted_rows" in done.stdout
 
 

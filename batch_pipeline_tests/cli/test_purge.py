@@ -1,11 +1,8 @@
 """`batch-pipeline purge`: rows go, measures stay, and a crash in between is completed by the next call."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from batch_pipeline.stages.grade import grade
 from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.warehouse import warehouse
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.night import DAY, Night, account_of
 
 WRONG = {"*": {"wrong": 1.0}}
@@ -326,15 +324,10 @@ def test_a_purge_killed_anywhere_is_completed_by_the_next(
     for n in (0, 2, 5, 11, 40):
         shutil.rmtree(state)
         shutil.copytree(whole, state)
-        killed = subprocess.run(
-            [sys.executable, "-c", _KILLED, str(n)],
-            capture_output=True,
-            env=os.environ,
-            check=False,
-        )
+        killed = forked.run(_KILLED, str(n))
         if killed.returncode == 0:
             break
-        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         kills += 1
         assert call("scorecard", "questions", "--json").stdout == before, n
         assert purge("--delete-batches").exit_code == 0

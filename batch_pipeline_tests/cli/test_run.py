@@ -2,10 +2,7 @@
 
 import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +14,7 @@ from click.testing import CliRunner, Result
 from batch_pipeline.cli import main
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.simulator import Simulator
+from batch_pipeline_tests.cli.commands import start
 from batch_pipeline_tests.night import DAY, Night, account_of
 from batch_pipeline_tests.stages.watching import posts
 
@@ -36,17 +34,6 @@ def made(night: Callable[..., Night], monkeypatch: pytest.MonkeyPatch) -> Night:
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own, with the interrupt handling of a terminal's foreground job."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from batch_pipeline.cli import main; main()", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-    )
 
 
 def test_promoted_is_exit_0_with_one_json_object_and_nothing_else(

@@ -36,8 +36,8 @@ PRODUCT, DAGSTER = "product", "dagster"
 UNWATCHED = "sqlite unwatched"
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# No state: devices, this process's own view of itself, and compiled modules.
-_NO_STATE = re.compile(r"^/(dev|proc|sys)/|__pycache__|\.pyc")
+# No state: devices (but the file system in memory), this process's own view of itself, and compiled modules.
+_NO_STATE = re.compile(r"^/(dev(?!/shm)|proc|sys)/|__pycache__|\.pyc")
 _SQL_WRITES = frozenset(
     [
         "INSERT",

@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
 
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.faults.boundaries import DAGSTER, PRODUCT, Boundary, read_log
 from batch_pipeline_tests.faults.outside import Left, Result, accepted, billed_twice, result
 from batch_pipeline_tests.faults.place import Place, opened, rows, write_workload
-from batch_pipeline_tests.faults.zygote import Ended, Zygote
+from batch_pipeline_tests.faults.work import Ended, run
 from batch_pipeline_tests.night import DAY, HAIKU
 
 WORKLOAD = "questions"
@@ -64,14 +65,12 @@ class Crash:
 
 
 class Crashes:
-    """Nights that are killed, all by the same call. Use it as a context manager."""
+    """Nights that are killed, all by the same call."""
 
     def __init__(self, folder: Path, call: str) -> None:
         self._folder = folder
         self._call = call
         self._numbers = count()
-        with self._place() as place:
-            self._zygote = Zygote(place.work(call, [*KEY, _MAX_WAIT], "warm"))
         with self._place() as place:
             ended = self._drive(place, "undisturbed")
             assert ended.code == 0, ended.output
@@ -120,7 +119,7 @@ class Crashes:
 
     def _drive(self, place: Place, name: str, fatal: tuple[str, int] | None = None) -> Ended:
         work = place.work(self._call, [*KEY, _MAX_WAIT], name, fatal=fatal)
-        return self._zygote.run(work if fatal else replace(work, watched=place.state))
+        return run(work if fatal else replace(work, watched=place.state))
 
     @contextmanager
     def _place(self) -> Iterator[Place]:
@@ -131,12 +130,6 @@ class Crashes:
             write_workload(folder, WORKLOAD, {DAY: _ROWS}, _GOLDEN, limits={"attempts": 2}, **more)
             yield place
         shutil.rmtree(folder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._zygote.close()
 
 
 def sample(numbers: list[int], most: int) -> list[int]:
@@ -151,19 +144,15 @@ def sweep(call: str, owner: str, numbers: Iterable[int], processes: int) -> Iter
     chosen = list(numbers)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
         teams = list(pool.map(lambda n: Crashes(Path(folder) / str(n), call), range(processes)))
-        try:
-            chosen = chosen or teams[0].of(owner)
-            shares = [
-                pool.submit(
-                    lambda t, mine: [t.crash(owner, k) for k in mine], team, chosen[n::processes]
-                )
-                for n, team in enumerate(teams)
-            ]
-            for share in shares:
-                yield from share.result()
-        finally:
-            for team in teams:
-                team.__exit__()
+        chosen = chosen or teams[0].of(owner)
+        shares = [
+            pool.submit(
+                lambda t, mine: [t.crash(owner, k) for k in mine], team, chosen[n::processes]
+            )
+            for n, team in enumerate(teams)
+        ]
+        for share in shares:
+            yield from share.result()
 
 
 def report(call: str, owner: str, numbers: Iterable[int], processes: int) -> int:
@@ -189,4 +178,5 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    with forked.available():
+        sys.exit(_main(sys.argv[1:]))

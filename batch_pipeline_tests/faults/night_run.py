@@ -12,7 +12,7 @@ from typing import Any
 from batch_pipeline_tests.faults.nights import Death, LoadPlan, NightPlan
 from batch_pipeline_tests.faults.outside import Key, Left, Sent, accepted, billed_twice
 from batch_pipeline_tests.faults.place import Place, Rows, opened, rows, write_workload
-from batch_pipeline_tests.faults.zygote import Work, Zygote
+from batch_pipeline_tests.faults.work import Work, run, start
 
 STRANGERS = "Somebody else"
 _PROMOTED, _HELD, _UNFINISHED = 0, 3, 4
@@ -38,7 +38,7 @@ class NightEnd:
         return f"seed {seed}:\n{said}\nReplay: make soak SEEDS=1 FIRST={seed}"
 
 
-def run_night(plan: NightPlan, folder: Path, zygote: Zygote, *, keep: bool = False) -> NightEnd:
+def run_night(plan: NightPlan, folder: Path, *, keep: bool = False) -> NightEnd:
     """Drives the night to its end, in a folder that it makes and, unless all is to be kept, removes."""
     workloads = sorted({load.workload for load in plan.loads})
     golden = {
@@ -56,7 +56,7 @@ def run_night(plan: NightPlan, folder: Path, zygote: Zygote, *, keep: bool = Fal
             days = {day: table for (name, day), table in tables.items() if name == workload}
             write_workload(folder, workload, days, golden[workload], **plan.declaration)
         end = NightEnd(plan)
-        codes = _Night(plan, place, zygote, end).drive()
+        codes = _Night(plan, place, end).drive()
         with urllib.request.urlopen(f"{place.base_url}/simulator/account") as response:
             account = json.load(response)
         for kind, struck in account["faults"].items():
@@ -75,10 +75,9 @@ def run_night(plan: NightPlan, folder: Path, zygote: Zygote, *, keep: bool = Fal
 class _Night:
     """The processes of a night."""
 
-    def __init__(self, plan: NightPlan, place: Place, zygote: Zygote, end: NightEnd) -> None:
+    def __init__(self, plan: NightPlan, place: Place, end: NightEnd) -> None:
         self._plan = plan
         self._place = place
-        self._zygote = zygote
         self._end = end
 
     def drive(self) -> dict[Key, int]:
@@ -86,7 +85,7 @@ class _Night:
         plan = self._plan
         if plan.strangers:
             arguments = [STRANGERS, list(plan.strangers)]
-            others = self._zygote.start(
+            others = start(
                 self._place.work("batch_pipeline_tests.faults.driving:stranger", arguments, "other")
             )
         for number, deaths in enumerate(plan.rounds):
@@ -103,7 +102,7 @@ class _Night:
             self._cancel()
         codes = self._to_the_end()
         if plan.strangers:
-            ended = self._zygote.wait(others)
+            ended = others.wait()
             assert ended.code == 0, ended.output
         return codes
 
@@ -126,8 +125,8 @@ class _Night:
         return codes
 
     def _together(self, works: list[Work]) -> list[tuple[int, str]]:
-        started = [self._zygote.start(work) for work in works]
-        ends = [self._zygote.wait(process) for process in started]
+        started = [start(work) for work in works]
+        ends = [process.wait() for process in started]
         for work, end in zip(works, ends, strict=True):
             if end.killed and work.fatal:
                 self._end.kills[work.fatal[0]] += 1
@@ -140,7 +139,7 @@ class _Night:
         arguments = [load.workload, load.load]
         call = "batch_pipeline_tests.faults.driving:cancel"
         work = self._place.work(call, arguments, "cancel", self._plan.environment)
-        ended = self._zygote.run(work)
+        ended = run(work)
         if ended.code != 0:
             self._end.violations.append(f"cancel: exit {ended.code}: {ended.output[-1000:]}")
 

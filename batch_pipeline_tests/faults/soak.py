@@ -13,29 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from batch_pipeline_tests import forked
 from batch_pipeline_tests.faults.boundaries import DAGSTER, PRODUCT
 from batch_pipeline_tests.faults.crash_anywhere import RUN, STAGES, report
 from batch_pipeline_tests.faults.night_run import NightEnd, run_night
 from batch_pipeline_tests.faults.nights import draw
-from batch_pipeline_tests.faults.place import opened, rows, write_workload
-from batch_pipeline_tests.faults.zygote import Zygote
-from batch_pipeline_tests.night import DAY
-
-
-@contextmanager
-def warmed(folder: Path) -> Iterator[Zygote]:
-    """A zygote that has imported all that a night through Dagster imports."""
-    known = rows("A first customer", 2)
-    with opened(folder, known, {}) as place:
-        write_workload(folder, "first", {DAY: known}, [])
-        zygote = Zygote(place.work(RUN, ["first", DAY, 60], "warm"))
-    with zygote:
-        yield zygote
 
 
 def nights(
@@ -44,8 +30,7 @@ def nights(
     """Runs the nights of these seeds, several at a time, in the order of the seeds."""
 
     def share(number: int) -> list[NightEnd]:
-        with warmed(folder / f"warm{number}") as zygote:
-            return [_night(seed, folder, zygote, keep=keep) for seed in _seeds(number)]
+        return [_night(seed, folder, keep=keep) for seed in _seeds(number)]
 
     def _seeds(number: int) -> range:
         return range(first + number, first + seeds, processes)
@@ -55,8 +40,8 @@ def nights(
             yield from ends
 
 
-def _night(seed: int, folder: Path, zygote: Zygote, *, keep: bool) -> NightEnd:
-    end = run_night(draw(seed), folder / str(seed), zygote, keep=keep)
+def _night(seed: int, folder: Path, *, keep: bool) -> NightEnd:
+    end = run_night(draw(seed), folder / str(seed), keep=keep)
     if end.violations:
         click.echo(str(end))
     return end
@@ -103,4 +88,5 @@ def _listed(counted: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with forked.available():
+        sys.exit(main())

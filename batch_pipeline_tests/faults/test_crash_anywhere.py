@@ -1,7 +1,5 @@
 """kill -9 at the boundaries that a night was seen to have, and what the next call makes of it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -20,22 +18,14 @@ _COPY = "COPY (FROM metrics."
 _STRIDE = 4
 
 
-@contextmanager
-def _crashes(factory: pytest.TempPathFactory, call: str) -> Iterator[Crashes]:
-    with Crashes(factory.mktemp("crashes") / "nights", call) as crashes:
-        yield crashes
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Crashes:
+    return Crashes(tmp_path_factory.mktemp("crashes") / "nights", STAGES)
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
-    with _crashes(tmp_path_factory, STAGES) as crashes:
-        yield crashes
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashes]:
-    with _crashes(tmp_path_factory, RUN) as crashes:
-        yield crashes
+def run(tmp_path_factory: pytest.TempPathFactory) -> Crashes:
+    return Crashes(tmp_path_factory.mktemp("crashes") / "nights", RUN)
 
 
 def weighty(crashes: Crashes) -> list[int]:

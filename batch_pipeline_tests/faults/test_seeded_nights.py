@@ -1,27 +1,18 @@
 """Whole nights drawn from seeds: loads, faults and deaths that nobody chose, and the same invariants for all."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from batch_pipeline_tests.faults.night_run import run_night
 from batch_pipeline_tests.faults.nights import GRACE_SECONDS, draw
-from batch_pipeline_tests.faults.soak import warmed
-from batch_pipeline_tests.faults.zygote import Zygote
 
 SEEDS = range(1, 51)
 
 
-@pytest.fixture(scope="module")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with warmed(tmp_path_factory.mktemp("nights") / "warm") as warm:
-        yield warm
-
-
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_night_keeps_every_promise(seed: int, zygote: Zygote, tmp_path: Path) -> None:
-    end = run_night(draw(seed), tmp_path / "night", zygote)
+def test_a_night_keeps_every_promise(seed: int, tmp_path: Path) -> None:
+    end = run_night(draw(seed), tmp_path / "night")
     assert not end.violations, str(end)
 
 

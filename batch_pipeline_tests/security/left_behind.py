@@ -13,6 +13,9 @@ from urllib.parse import quote
 import duckdb
 import zstandard
 
+from batch_pipeline_tests import forked
+from batch_pipeline_tests.forked import BATCH_PIPELINE
+
 
 @dataclass(frozen=True)
 class Done:
@@ -22,15 +25,22 @@ class Done:
     output: str
 
 
-def command(*arguments: str, umask: int = 0o022, **environment: str) -> Done:
-    """Runs the installed command as a person does, in a process of its own."""
+def command_anew(*arguments: str, **environment: str) -> Done:
+    """As `command`, in a new interpreter."""
     ended = subprocess.run(
-        [sys.executable, "-c", "from batch_pipeline.cli import main; main()", *arguments],
+        [sys.executable, "-c", BATCH_PIPELINE, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        umask=umask,
         check=False,
+    )
+    return Done(ended.returncode, ended.stdout + ended.stderr)
+
+
+def command(*arguments: str, umask: int = 0o022, **environment: str) -> Done:
+    """Runs the installed command as a person does, in a process of its own."""
+    ended = forked.run(
+        BATCH_PIPELINE, *arguments, environment={**os.environ, **environment}, umask=umask
     )
     return Done(ended.returncode, ended.stdout + ended.stderr)
 

@@ -9,7 +9,7 @@ import pytest
 
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.night import DAY, Night, simulator_for
-from batch_pipeline_tests.security.left_behind import command, encodings, holding
+from batch_pipeline_tests.security.left_behind import command, command_anew, encodings, holding
 
 KEY = "sk-ant-api03-Canary7Key9Qx-Vt5Lm2Zw8"
 WRONG_KEY = "sk-ant-api03-Refused4Key6Hb-Jd1Np3Rc0"
@@ -56,8 +56,8 @@ def test_a_run_full_of_trouble_leaves_no_trace_of_the_key(
     with Simulator(written.scenario, state_dir=state / "simulator") as simulator:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.base_url)
         monkeypatch.setenv("ANTHROPIC_LOG", "debug")
-        refused = command("run", "questions", "--date", DAY, ANTHROPIC_API_KEY=WRONG_KEY)
-        done = command("run", "questions", "--date", DAY, ANTHROPIC_API_KEY=KEY)
+        refused = command_anew("run", "questions", "--date", DAY, ANTHROPIC_API_KEY=WRONG_KEY)
+        done = command_anew("run", "questions", "--date", DAY, ANTHROPIC_API_KEY=KEY)
     output = refused.output + done.output
 
     assert refused.code == 2, refused.output

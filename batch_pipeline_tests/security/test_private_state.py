@@ -1,6 +1,7 @@
 """The state is its owner's alone, whoever of the many makes a file; what a person asks for is theirs as usual."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.state_folder import close_to_others
+from batch_pipeline_tests import forked
+from batch_pipeline_tests.forked import BATCH_PIPELINE
 from batch_pipeline_tests.night import DAY, Night, rows, write_csv
 from batch_pipeline_tests.security.left_behind import command, open_to_others
 
@@ -69,21 +72,15 @@ def test_a_run_leaves_nothing_that_others_may_read_and_opening_closes_what_an_ol
 
 def test_a_simulator_keeps_its_state_private_too(made: Night, tmp_path: Path) -> None:
     """Its folder holds every prompt that was sent."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from batch_pipeline.cli import main; main()"),
-            *("simulate", "--port", "0", "--state", str(tmp_path / "simulated")),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
+    process = forked.start(
+        *(BATCH_PIPELINE, "simulate", "--port", "0", "--state", str(tmp_path / "simulated")),
         umask=0,
     )
     try:
-        assert process.stdout is not None
         url = process.stdout.readline().split(" at ")[1].split()[0]
         done = command("run", "questions", "--date", DAY, ANTHROPIC_BASE_URL=url)
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait()
 
     assert done.code == 0, done.output
