@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batch_pipeline.claude.deadline import Deadline, OutOfTimeError
 from batch_pipeline.claude.errors import (
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
 _PAGE = 1000
 _BATCH_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_DOWNLOAD_BYTES = 1 << 20
+_DOWNLOAD_BYTES = _UPLOAD_BYTES = 1 << 20
 _LINES_TO_IDENTIFY = 100
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -148,12 +148,15 @@ class BatchesApi:
                 batch = self._client.post(
                     "/v1/messages/batches",
                     cast_to=MessageBatch,
-                    content=content,
+                    content=_pieces(content),
                     # Followed, a redirect would send the rows twice, or answer with something else.
                     options={
                         "max_retries": 0,
                         "follow_redirects": False,
-                        "headers": {"content-type": "application/json"},
+                        "headers": {
+                            "content-type": "application/json",
+                            "content-length": str(body.stat().st_size),
+                        },
                     },
                 )
                 return _status(batch)
@@ -339,6 +342,12 @@ class BatchesApi:
                 # The SDK looks the batch up first, and raises its base class when there is no results_url.
                 pass
             yield response
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    # Of its own accord the client would take 64 kB at a time, and wait for the interpreter before each.
+    while piece := file.read(_UPLOAD_BYTES):
+        yield piece
 
 
 @lru_cache(maxsize=1)

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.obstacles import is_no_room
+from batch_pipeline.rows.engine import connected, opened
 
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
@@ -30,29 +31,23 @@ def querying(
         ordered: unless it is, rows may come in another order where no query asks for one, and fewer are held.
         memory: the most to use, in bytes, as `memory_for` gives it; without it, what the machine allows.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{(memory or _most_memory()) >> 20}MiB",
-            "temp_directory": str(scratch),
-            "autoinstall_known_extensions": "false",
-            "preserve_insertion_order": "true" if ordered else "false",
-        }
+    most = memory or _most_memory()
+    database = (
+        connected(scratch, most) if ordered else closing(opened(scratch, most, ordered=False))
     )
-    # It goes to standard output, which may be one JSON object of a command.
-    connection.execute("SET enable_progress_bar = false")
-    try:
-        yield connection
-    except duckdb.Error as error:
-        damaged = re.search(r"/[^'\"]*/rows/[^'\"]*?\.parquet", str(error))
-        if damaged is None or is_no_room(error):
-            raise
-        raise PipelineError(
-            f"{damaged[0]} is damaged or missing; restore it from a backup of the state folder, or send the "
-            "load again with --resend."
-        ) from None
-    finally:
-        connection.close()
+    with database as connection:
+        # It goes to standard output, which may be one JSON object of a command.
+        connection.execute("SET enable_progress_bar = false")
+        try:
+            yield connection
+        except duckdb.Error as error:
+            damaged = re.search(r"/[^'\"]*/rows/[^'\"]*?\.parquet", str(error))
+            if damaged is None or is_no_room(error):
+                raise
+            raise PipelineError(
+                f"{damaged[0]} is damaged or missing; restore it from a backup of the state folder, or send the "
+                "load again with --resend."
+            ) from None
 
 
 def memory_for(row_bytes: float, answer_bytes: float) -> int:

@@ -72,7 +72,7 @@ def find_passengers(
         _pair_up(connection, digests)
     else:
         connection.execute(
-            "CREATE OR REPLACE TABLE passengers "
+            "CREATE OR REPLACE TEMP TABLE passengers "
             '(tier INTEGER, row BIGINT, "of" BIGINT, attempt INTEGER, sending INTEGER)'
         )
     return dict(
@@ -84,10 +84,9 @@ def find_passengers(
 
 
 def _pair_up(connection: duckdb.DuckDBPyConnection, digests: Path) -> None:
-    # Not a temporary table: those of one cursor are not seen by another, and rows are streamed meanwhile.
     connection.execute(
         """
-        CREATE OR REPLACE TABLE passengers AS
+        CREATE OR REPLACE TEMP TABLE passengers AS
         WITH wanted AS (
             -- What was never sent and waits would begin at tier 0.
             SELECT row, digest, coalesce(next_tier, 0) AS tier, next_tier IS NOT NULL AS due,
@@ -112,12 +111,14 @@ def with_passengers(connection: duckdb.DuckDBPyConnection, carriers: Any) -> Any
 
     It has the columns row, attempt, sending and `of` (null); all others a passenger shares.
     """
-    with connection.cursor() as cursor:
-        cursor.register("carriers", carriers)
-        passengers = cursor.sql(
+    connection.register("carriers", carriers)
+    try:
+        passengers = connection.sql(
             'SELECT c.* REPLACE (p.row AS row, p.attempt AS attempt, p.sending AS sending, p."of" AS "of") '
             'FROM passengers AS p JOIN carriers AS c ON c.row = p."of" ORDER BY p."of", p.row'
         ).to_arrow_table()
+    finally:
+        connection.unregister("carriers")
     return arrow.concat_tables([carriers, passengers.cast(carriers.schema)])
 
 

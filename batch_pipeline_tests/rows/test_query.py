@@ -47,7 +47,9 @@ def test_a_query_leaves_nothing_behind(tmp_path: Path) -> None:
             "CREATE TEMP TABLE t AS SELECT range AS i, md5(range::VARCHAR) AS s FROM range(1500000)"
         )
         assert list((tmp_path / "scratch").iterdir())
-    assert list((tmp_path / "scratch").iterdir()) == []
+    # But for DuckDB's mark of who uses the folder, which goes with the process's database.
+    left = [path for path in (tmp_path / "scratch").iterdir() if not path.name.endswith("_owner")]
+    assert left == []
 
 
 def test_a_column_that_no_file_has_is_null(tmp_path: Path) -> None:
