@@ -23,9 +23,11 @@ arrow: Any = pa
 parquet: Any = pq
 
 SENT = ("row", "tier", "attempt", "sending", "chunk_id", "of")
-# A block's requests are held in memory twice, as parts and joined.
 _ROWS_AT_A_TIME = 2_000
 _STRETCH_BYTES = 16_000_000
+# What is joined at once, and held while the next is made: more than the caches hold is slower. One request may
+# be longer.
+_PART_BYTES = 1_000_000
 # Longer numbers have no rows.
 _POWERS_OF_TEN = 10 ** np.arange(1, 18, dtype=np.int64)
 
@@ -110,7 +112,8 @@ class DueRows:
         before = int(ends[start - 1]) if start else 0
         # A comma follows each but the last.
         stop = int(np.searchsorted(ends, before + most_bytes + 1, "right"))
-        stop = min(stop, start + most_requests)
+        enough = int(np.searchsorted(ends, before + _PART_BYTES, "right"))
+        stop = min(stop, start + most_requests, max(enough, start + 1))
         if stop <= start:
             return None
         rows, varying = self._block.rows, self._block.varying
