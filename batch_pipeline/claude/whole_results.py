@@ -96,8 +96,12 @@ def read_whole_results(
             "FROM read_parquet(?) GROUP BY ALL",
             [str(to)],
         ).fetchall()
-    except (duckdb.InvalidInputException, duckdb.ConversionException):
-        # A line that is no JSON, too long, or of other types.
+    except (
+        duckdb.InvalidInputException,
+        duckdb.ConversionException,
+        duckdb.OutOfMemoryException,
+    ):
+        # A line that is no JSON, too long, or of other types; or lines so long that they need too much memory.
         return None
     results = {result: n for result, n, _, _ in found}
     complete = (

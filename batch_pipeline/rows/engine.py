@@ -13,6 +13,8 @@ from pathlib import Path
 
 import duckdb
 
+_MOST_THREADS = 8
+
 
 class _Database:
     """The one of this process, while there is one; `users` are the connections that are open to it."""
@@ -69,6 +71,11 @@ def connected(scratch: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]
             database.leave()
 
 
+def threads() -> int:
+    """How many threads a query may use: each needs memory of its own."""
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
 def opened(scratch: Path, memory: int, *, ordered: bool = True) -> duckdb.DuckDBPyConnection:
     """A database of its own, which spills into `scratch` and may use so many bytes.
 
@@ -81,6 +88,7 @@ def opened(scratch: Path, memory: int, *, ordered: bool = True) -> duckdb.DuckDB
             "temp_directory": str(scratch),
             "autoinstall_known_extensions": "false",
             "preserve_insertion_order": "true" if ordered else "false",
+            "threads": str(threads()),
         }
     )
 

@@ -10,14 +10,15 @@ import duckdb
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.obstacles import is_no_room
-from batch_pipeline.rows.engine import connected, opened
+from batch_pipeline.rows.engine import connected, opened, threads
 
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
 _MOST_MEMORY = 4 << 30
-_LEAST_MEMORY = 320 << 20
-# So many rows and answers may be in flight, copies and a row group included.
-_ROWS_IN_FLIGHT, _ANSWERS_IN_FLIGHT = 100_000, 20_000
+# Of these, each thread has its share: what a query needs to be at work at all; and rows and answers in
+# flight, copies and a row group included.
+_LEAST_MEMORY = 160 << 20
+_ROWS_IN_FLIGHT, _ANSWERS_IN_FLIGHT = 50_000, 10_000
 
 
 @contextmanager
@@ -56,7 +57,8 @@ def memory_for(row_bytes: float, answer_bytes: float) -> int:
     More would only be filled: a join or a sort takes what it is given before it goes to disk.
     """
     in_flight = _ROWS_IN_FLIGHT * row_bytes + _ANSWERS_IN_FLIGHT * answer_bytes
-    return min(_LEAST_MEMORY + int(in_flight), _most_memory())
+    # One thread alone reads, sorts and writes as well.
+    return min(max(threads(), 2) * (_LEAST_MEMORY + int(in_flight)), _most_memory())
 
 
 def row_bytes(path: Path) -> float:

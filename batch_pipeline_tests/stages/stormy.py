@@ -33,6 +33,8 @@ FAULTS = {
 FATES = [
     {"contains": "number 7 of", "fault": "refusal"},
     {"contains": "number 8 of", "fault": "invalid_request"},
+    # Paid for at every tier, and a person's in the end.
+    {"contains": "number 9 of", "fault": "not_json"},
 ]
 
 
