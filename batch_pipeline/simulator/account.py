@@ -46,7 +46,8 @@ def account(batches: Batches, store: Store, calls: CallLog) -> dict[str, Any]:
 
     `batches` is newest first. `tokens` and `params_billed` count batches that have ended; the latter
     says how many distinct params were billed once, twice, ...: more than once is paid twice, unless
-    the caller has equal rows. `messages` counts single messages.
+    the caller has equal rows. `messages` counts single messages. `arrived` counts the calls with a valid key as
+    they come in, `calls` all of them as they end.
     """
     now = time.time()
     tokens: dict[str, Counter[str]] = {}
@@ -82,6 +83,7 @@ def account(batches: Batches, store: Store, calls: CallLog) -> dict[str, Any]:
         "tokens": tokens,
         "params_billed": {str(times): n for times, n in sorted(histogram.items())},
         "messages": {"billed": messages_billed, "tokens": message_tokens},
+        "arrived": calls.begun,
         "calls": calls.ended,
     }
 

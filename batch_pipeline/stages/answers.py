@@ -6,11 +6,11 @@ neither was under way when the process ended.
 """
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 _STARTED, _NOT_TAKEN = b'{"started":"', b'{"not_taken":"'
 _RESULT, _WHAT = b'{"custom_id":"', b'","result":{"type":"'
@@ -19,7 +19,7 @@ _SYNC_SECONDS = 1.0
 
 
 class AnswersFile:
-    """A chunk's answers: what is there already, and what is added.
+    """A chunk's answers: what is there already, and what is added, by any thread.
 
     Attributes:
         answered: the custom_ids that have a result.
@@ -32,6 +32,7 @@ class AnswersFile:
         self.answered: set[str] = set()
         self.under_way: set[str] = set()
         self.results: Counter[str] = Counter()
+        self._lock, self._may_start = threading.Lock(), True
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         for line in _whole_lines(path):
@@ -42,8 +43,18 @@ class AnswersFile:
         self._file.truncate(whole)
         self._synced_at = time.monotonic()
 
-    def start(self, custom_id: str) -> None:
-        self._append(_STARTED + custom_id.encode() + b'"}\n')
+    def start(self, custom_id: str) -> bool:
+        """Notes that a request is about to be sent; False where it must not be."""
+        with self._lock:
+            if not self._may_start:
+                return False
+            self._write(_STARTED + custom_id.encode() + b'"}\n')
+        return True
+
+    def start_no_more(self) -> None:
+        """From here on `under_way` only shrinks."""
+        with self._lock:
+            self._may_start = False
 
     def not_taken(self, custom_id: str) -> None:
         """It was not answered and will not be paid; it may be started again."""
@@ -61,21 +72,21 @@ class AnswersFile:
     def __enter__(self) -> "AnswersFile":
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._file.close()
 
     def _append(self, line: bytes) -> None:
+        with self._lock:
+            self._write(line)
+        if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+            self.sync()
+
+    def _write(self, line: bytes) -> None:
         rest = memoryview(line)
         while rest:
             rest = rest[self._file.write(rest) :]
         self._note(line)
-        if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
-            self.sync()
 
     def _note(self, line: bytes) -> None:
         kind, _, text = line.partition(b':"')

@@ -1,7 +1,8 @@
 """The synchronous lane: a chunk's requests sent one by one, some at a time, each answered at once.
 
-This thread alone decides and writes; the others only wait for answers. So a signal, which Python hands to the
-main thread, is heard while requests are under way, and each answer is on file before another request is sent.
+The calling thread alone decides what is sent; the others put a request on file, send it, wait, and put its answer
+on file. A signal, which Python hands to the main thread, is so heard while requests are under way, and strikes
+none between the API and the file.
 """
 
 import queue
@@ -28,6 +29,7 @@ from batch_pipeline.stages.lanes import sync_batch_id
 
 # What is under way when a stop is asked for is given so long to be answered.
 _STOP_SECONDS = 5.0
+_SETTLE_LOOK_SECONDS = 0.05
 # How often the ledger is asked whether the load was cancelled.
 _LOOK_SECONDS = 1.0
 # The waits between tries double, from this share of the time that a request may wait in all.
@@ -168,7 +170,10 @@ class _Sending:
         for n in range(self._most):
             # A daemon: a process that is asked to stop does not wait ten minutes for an answer.
             threading.Thread(
-                target=_work, args=(api, self._inbox, self._outbox), name=f"sync-{n}", daemon=True
+                target=_work,
+                args=(api, answers, self._inbox, self._outbox),
+                name=f"sync-{n}",
+                daemon=True,
             ).start()
 
     def all(self, requests: Iterator[_Request]) -> None:
@@ -198,7 +203,6 @@ class _Sending:
             request = self._again.popleft() if self._again else self._next(requests)
             if request is None:
                 return False
-            self._answers.start(request[0])
             self._under_way += 1
             self._inbox.put(request)
         return False
@@ -221,28 +225,25 @@ class _Sending:
         return min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS
 
     def _take_in(self, seconds: float) -> None:
-        """Waits for an answer, and writes down what has come."""
+        """Waits for an answer, and takes note of all that have come."""
         with suppress(queue.Empty):
             outcome = self._outbox.get(timeout=seconds)
             while True:
-                self._write_down(outcome)
+                self._take_note(outcome)
                 outcome = self._outbox.get_nowait()
 
-    def _write_down(self, outcome: _Outcome) -> None:
-        custom_id, result = outcome.request[0], outcome.result
+    def _take_note(self, outcome: _Outcome) -> None:
+        result = outcome.result
         self._under_way -= 1
         if isinstance(result, bytes):
-            self._answers.add(custom_id, result)
             self._vain_since, self._vain_tries = None, 0
             self._allowed = min(self._allowed + 1, self._most)
             self._note_progress()
             self._note_loss(lost=is_lost(result))
         elif isinstance(result, NotNowError):
-            self._answers.not_taken(custom_id)
             self._again.append(outcome.request)
             self._hold_off(result)
         elif isinstance(result, NotCreatedError):
-            self._answers.not_taken(custom_id)
             self._end = self._end or result
         else:
             raise result
@@ -277,19 +278,31 @@ class _Sending:
 
     def _settle(self) -> None:
         """Something ended this early: what is under way is given a moment, and its answers are kept."""
+        # By the file, not by the count, which the interruption may have left one too high.
+        self._answers.start_no_more()
         until = time.monotonic() + _STOP_SECONDS
-        while self._under_way and time.monotonic() < until:
+        while self._answers.under_way and time.monotonic() < until:
             with suppress(queue.Empty):
-                self._write_down(self._outbox.get(timeout=max(until - time.monotonic(), 0)))
+                self._take_note(self._outbox.get(timeout=_SETTLE_LOOK_SECONDS))
 
 
 def _work(
     api: MessagesApi,
+    answers: AnswersFile,
     inbox: "queue.SimpleQueue[_Request | None]",
     outbox: queue.SimpleQueue[_Outcome],
 ) -> None:
     while (request := inbox.get()) is not None:
+        result: bytes | Exception
         try:
-            outbox.put(_Outcome(request, api.answer(request[1])))
+            if not answers.start(request[0]):
+                continue
+            try:
+                result = api.answer(request[1])
+                answers.add(request[0], result)
+            except (NotNowError, NotCreatedError) as error:
+                result = error
+                answers.not_taken(request[0])
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread that waits for it deals with it
-            outbox.put(_Outcome(request, error))
+            result = error
+        outbox.put(_Outcome(request, result))

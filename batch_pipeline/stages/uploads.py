@@ -5,6 +5,7 @@ The send protocol holds for each: its intent is in the ledger before its one POS
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext, suppress
 from types import TracebackType
 
 from batch_pipeline.claude.client import BatchesApi
@@ -56,7 +57,9 @@ class Uploads:
     ) -> None:
         # None is cut off: an answer that nobody waits for is an answer that is lost.
         self._pool.shutdown()
-        if kind is None:
+        with (
+            suppress(Exception) if kind else nullcontext()
+        ):  # the first error is the one that is raised
             self._settle(set(self._running))
 
     def _settle(self, done: set[Future[None]]) -> None:

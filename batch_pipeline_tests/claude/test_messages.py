@@ -27,7 +27,7 @@ def faulty(simulate: Callable[..., Simulator], fault: str, **rule: Any) -> Simul
 
 def asked(simulator: Simulator) -> int:
     """How many requests reached the API, whatever became of them."""
-    return sum(account_of(simulator)["calls"].get("messages", {}).values())
+    return int(account_of(simulator)["arrived"].get("messages", 0))
 
 
 def error_of(result: bytes) -> dict[str, str]:

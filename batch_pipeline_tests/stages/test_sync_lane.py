@@ -78,7 +78,7 @@ def sync(night: MakeNight) -> MakeNight:
 
 def asked(simulator: Simulator) -> int:
     """How many requests arrived, whatever became of them."""
-    return sum(account_of(simulator)["calls"].get("messages", {}).values())
+    return int(account_of(simulator)["arrived"].get("messages", 0))
 
 
 def on_messages(fault: str, **rule: Any) -> dict[str, Any]:
@@ -198,14 +198,7 @@ def test_a_stop_keeps_what_was_answered(
     simulator = simulate()
     made = sync(concurrency=2)
 
-    both = threading.Barrier(2)
-
     def stop_at_the_third(n: int) -> None:
-        if n not in (3, 4):
-            return
-        # Both requests are under way, and nothing comes in: the interrupt strikes who waits for answers.
-        both.wait(10)
-        time.sleep(0.2 if n == 3 else 0.5)
         if n == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
