@@ -15,10 +15,11 @@ from batch_pipeline.claude.decode import Defects
 from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.ledger import Batch, ChunkState
 from batch_pipeline.simulator import Simulator
-from batch_pipeline.stages.collect import DOWNLOADS, CollectSummary, collect_results
+from batch_pipeline.stages.collect import collect_results
 from batch_pipeline.stages.escalate import escalate
 from batch_pipeline.stages.next_step import Action, next_step
 from batch_pipeline.stages.poll import poll
+from batch_pipeline.stages.read_back import DOWNLOADS, CollectSummary
 from batch_pipeline.stages.scorecard import batches_reconcile
 from batch_pipeline.stages.source import read_source
 from batch_pipeline.stages.submit import send_pending

@@ -129,9 +129,11 @@ def test_one_that_is_refused_does_not_lose_the_one_beside_it(
     )
     n, crowd = night(**SIX_CHUNKS, at_once=2), Crowd(2)
     read_source(n.context)
-    assert send_pending(n.context, Watch(before=crowd.enter)).waits_for is not None
+    summary = send_pending(n.context, Watch(before=crowd.enter))
+    assert summary.waits_for is not None
     found = chunk_states(n)
     assert found[ChunkState.NOT_CREATED] == 1
+    assert summary.batches == found[ChunkState.SUBMITTED]
     # Whichever was answered first, what was under way is known, and nothing was begun after the refusal.
     assert found[ChunkState.SUBMITTED] in (1, 2) and not found[ChunkState.INTENT]
     card = n.settle()
