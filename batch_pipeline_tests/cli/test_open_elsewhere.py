@@ -168,7 +168,10 @@ def test_the_sensor_says_that_the_ledger_is_locked_and_does_not_fail(
     monkeypatch.setattr("batch_pipeline.dag.sensor.LEDGER_WAIT_SECONDS", 0.2)
     with dg.DagsterInstance.ephemeral() as dagster:
         with sqlite_shell(made.context.settings.state):
-            assert "locked for too long" in str(tick(made, dagster).skip_message)
+            wait_until(
+                lambda: "locked for too long" in str(tick(made, dagster).skip_message),
+                "the sensor to find an end that it cannot write down",
+            )
         wait_until(
             lambda: [r for r in tick(made, dagster).run_requests or [] if "collect" in r.job_name],
             "the sensor to ask for collect",
