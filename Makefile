@@ -58,7 +58,7 @@ lock:
 	@$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
 		pyproject.toml --output-file requirements.lock
 	@$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-		--constraint requirements.lock pyproject.toml --group dev --output-file requirements-dev.lock
+		--constraint requirements.lock pyproject.toml --all-extras --group dev --output-file requirements-dev.lock
 	@rm -rf $(VENV)-lock
 
 clean:

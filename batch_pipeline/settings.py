@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batch_pipeline.errors import ConfigurationError
@@ -10,6 +10,9 @@ from batch_pipeline.state_folder import close_to_others
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED_WORKLOADS = _PACKAGE / "defs"
+_LEDGER_URL = "postgresql+psycopg://user@host:5432/database"
+_ROWS_URL = "s3://bucket/prefix"
+_WAREHOUSE_URL = "ducklake:postgres:dbname=catalogue host=host user=user"
 
 
 def project_root() -> Path:
@@ -36,6 +39,12 @@ class Settings:
             the project), or None where there is none.
         at_once: how many batches of a load are uploaded, or read back, side by side
             (`BATCH_PIPELINE_AT_ONCE`, 2); 1 is one after the other.
+        ledger: where the ledger is, if not below the state folder: `postgresql+psycopg://user@host/database`
+            (`BATCH_PIPELINE_LEDGER`). It may hold a password, so it is never shown; see `docs/scaling.md`.
+        rows: where the rows' files are, if not below the state folder: a URL of any fsspec filesystem, such as
+            `s3://bucket/prefix` (`BATCH_PIPELINE_ROWS`). The filesystem's own settings say who may enter.
+        warehouse: where metrics and promoted tables are, if not in a DuckDB file below the state folder:
+            `ducklake:postgres:dbname=... host=...` (`BATCH_PIPELINE_WAREHOUSE`). Never shown either.
     """
 
     state: Path
@@ -46,6 +55,9 @@ class Settings:
     prices: Path | None
     alerts: Path | None
     at_once: int = 2
+    ledger: str | None = field(default=None, repr=False)
+    rows: str | None = None
+    warehouse: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -73,6 +85,9 @@ class Settings:
             prices=Path(prices).resolve() if prices else None,
             alerts=_alerts(environment),
             at_once=_most(environment, "BATCH_PIPELINE_AT_ONCE") or cls.at_once,
+            ledger=_url(environment, "BATCH_PIPELINE_LEDGER", "postgresql+psycopg://", _LEDGER_URL),
+            rows=_url(environment, "BATCH_PIPELINE_ROWS", "", _ROWS_URL),
+            warehouse=_url(environment, "BATCH_PIPELINE_WAREHOUSE", "ducklake:", _WAREHOUSE_URL),
         )
 
 
@@ -103,3 +118,16 @@ def _most(environment: Mapping[str, str], name: str) -> int | None:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise ConfigurationError(f"{name} is {text!r}; it must be a whole number, 1 or more.")
     return int(text)
+
+
+def _url(environment: Mapping[str, str], name: str, scheme: str, example: str) -> str | None:
+    """What it says is not repeated: a password may stand in it."""
+    text = (environment.get(name) or "").strip()
+    if not text:
+        return None
+    if not text.startswith(scheme) or (not scheme and "://" not in text):
+        raise ConfigurationError(
+            f"{name} is not of the form {example}; write it so, or leave it out to keep everything below "
+            "BATCH_PIPELINE_STATE."
+        )
+    return text.rstrip("/")

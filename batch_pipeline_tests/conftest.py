@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,13 @@ from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests import forked
 from batch_pipeline_tests.night import Night, simulator_for
 
-_OURS = ("ANTHROPIC_", "BATCH_PIPELINE_", "DAGSTER_")
+if TYPE_CHECKING:
+    from batch_pipeline_tests.object_store import ObjectStore
+    from batch_pipeline_tests.postgres import PostgresServer
+
+_OURS = ("ANTHROPIC_", "AWS_", "BATCH_PIPELINE_", "DAGSTER_", "PG")
+# What says that a missing program is an error; CI sets them.
+_REQUIRED = ("BATCH_PIPELINE_REQUIRE_",)
 # A file system in memory, where there is one with room: half of the suite's time would go into flushing a disk.
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 4 << 30
@@ -85,7 +91,7 @@ def pytest_collection_finish() -> None:
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the machine's own keys or state, and none waits for real polling intervals."""
     for name in list(os.environ):
-        if name.startswith(_OURS):
+        if name.startswith(_OURS) and not name.startswith(_REQUIRED):
             monkeypatch.delenv(name)
     monkeypatch.setenv("BATCH_PIPELINE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("BATCH_PIPELINE_POLL_SECONDS", "0.2")
@@ -117,3 +123,21 @@ def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callab
 def night(tmp_path: Path) -> Callable[..., Night]:
     """Makes a workload in a folder of its own, and a load of it to drive."""
     return lambda **options: Night.make(tmp_path, **options)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    """A Postgres server that all tests of this process share; each makes a database of its own."""
+    from batch_pipeline_tests.postgres import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_store() -> "Iterator[ObjectStore]":
+    """An S3 server that all tests of this process share; each makes a bucket of its own."""
+    from batch_pipeline_tests.object_store import running
+
+    with running() as store:
+        yield store
