@@ -28,11 +28,13 @@ ui: install
 test: install lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Whole nights with drawn faults and kills, on all cores; with CRASHES=1 also kill -9 at every boundary there is.
+# Whole nights with drawn faults and kills, on all cores; with CRASHES=1 also kill -9 at every boundary there is,
+# with POSTGRES=1 on ledgers in Postgres.
 SEEDS ?= 500
 FIRST ?= 1
 soak: install
-	@$(BIN)/python -m batch_pipeline_tests.faults.soak --seeds $(SEEDS) --first $(FIRST) $(if $(CRASHES),--crashes)
+	@$(BIN)/python -m batch_pipeline_tests.faults.soak --seeds $(SEEDS) --first $(FIRST) $(if $(CRASHES),--crashes) \
+		$(if $(POSTGRES),--postgres)
 
 # How fast: a floor script, the SDK's plain way, our stages, the whole command, on the same rows. See docs/performance.md.
 # OPTIONS="--rows 100000 --shape long --json bench.json" and so on; --help lists them.

@@ -22,3 +22,7 @@ def printable(text: str) -> str:
 
 class ConfigurationError(PipelineError):
     """Wrong use or configuration: nothing was sent, and nothing will be until a person mends it."""
+
+
+class OutageError(PipelineError):
+    """Something that we stand on cannot be reached for now. What was written is whole; calling again goes on."""

@@ -1,7 +1,7 @@
-"""What stands in the way from outside: a disk that is full, a database that somebody else keeps locked.
+"""What stands in the way from outside: a disk that is full, a database that is away or that somebody keeps locked.
 
 It shows in errors of many libraries. Here they are recognised, so that a person reads a sentence. Nothing is
-lost by either: what was committed is whole, and the next call goes on from there.
+lost by any: what was committed is whole, and the next call goes on from there.
 """
 
 import errno
@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
-from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.errors import ConfigurationError, OutageError, PipelineError
 from batch_pipeline.settings import Settings
 
 # EFBIG: the account may not write files of that size (`ulimit -f`).
@@ -32,6 +32,8 @@ _NOT_WRITTEN = frozenset(
         sqlite3.SQLITE_IOERR_SHMMAP,
     }
 )
+# Postgres's SQLSTATE where `lock_timeout` has passed.
+_LOCK_NOT_AVAILABLE = "55P03"
 _PATH = re.compile(r"[\"'](/[^\"']+)[\"']")
 
 
@@ -46,12 +48,17 @@ class LockedError(PipelineError):
 def obstacle(error: BaseException) -> PipelineError | None:
     """The sentence for what stands in the way; None where `error`, and what led to it, is of another kind."""
     for one in _chain(error):
-        if isinstance(one, NoRoomError | LockedError):
+        if isinstance(one, NoRoomError | LockedError | OutageError):
             return one
         if is_no_room(one):
             return NoRoomError(
                 f"There is no room left to write {_place(one)}: the disk is full, or a limit on the size of "
                 "files is reached. Free some room and call again; nothing is lost, and it goes on from here."
+            )
+        if getattr(one, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            return LockedError(
+                "Somebody keeps a table of the ledger's database locked for too long, as a transaction does that "
+                "was begun in psql; end that (pg_stat_activity shows it), then call again."
             )
         if _is_locked(one):
             return LockedError(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batch_pipeline.errors import ConfigurationError
@@ -58,6 +58,10 @@ class Settings:
     ledger: str | None = field(default=None, repr=False)
     rows: str | None = None
     warehouse: str | None = field(default=None, repr=False)
+
+    def embedded_in(self, state: Path) -> "Settings":
+        """The same, with everything below `state` and nothing shared: for what is tried out and thrown away."""
+        return replace(self, state=state, ledger=None, rows=None, warehouse=None)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

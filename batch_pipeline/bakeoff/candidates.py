@@ -97,7 +97,7 @@ def open_bakeoff(
             or one that cannot be read; `again` while the last is unfinished.
     """
     check_candidates(workload, models, settings)
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     day = day or (ledger and ledger.newest_load(workload.name)) or workload.last_complete_day()
     workload.check_load(day)
     with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:
@@ -169,7 +169,7 @@ def _bakeoff(
     workload: Workload, models: Sequence[str], bakeoff_id: str, key: str, settings: Settings
 ) -> Bakeoff:
     folder = _home(workload, settings) / bakeoff_id
-    ledger = Ledger(settings.state)
+    ledger = Ledger.of(settings)
     said: list[str] = []
     candidates = tuple(
         LoadContext(made, f"{bakeoff_id}-{position}", settings, ledger)

@@ -25,6 +25,7 @@ COMMANDS = {
     "baseline": ("baseline", "Record or show the golden outcome that loads are held against."),
     "alerts": ("alerts", "What is wrong now, and who was told."),
     "purge": ("purge", "Remove the rows of old loads and keep their measures."),
+    "migrate": ("migrate", "Move the ledger into another database."),
     "new": ("new", "Scaffold a workload from a data file."),
     "simulate": ("simulate", "Run the API simulator by itself."),
     "demo": ("demo", "Run the sample workload against the simulator."),
@@ -96,5 +97,6 @@ def main() -> None:
     state), BATCH_PIPELINE_WORKLOADS (extra folder of workloads), BATCH_PIPELINE_POLL_SECONDS,
     BATCH_PIPELINE_GRACE_SECONDS, BATCH_PIPELINE_MAX_IN_FLIGHT, BATCH_PIPELINE_AT_ONCE (batches
     uploaded or read back side by side), BATCH_PIPELINE_PRICES (YAML of further prices),
-    BATCH_PIPELINE_ALERTS (YAML that says who is told of alerts).
+    BATCH_PIPELINE_ALERTS (YAML that says who is told of alerts). Shared by several machines:
+    BATCH_PIPELINE_LEDGER (Postgres), BATCH_PIPELINE_ROWS (object store), BATCH_PIPELINE_WAREHOUSE (DuckLake).
     """

@@ -41,7 +41,7 @@ def alerts(context: click.Context, everything: bool, as_json: bool) -> None:
     from batch_pipeline.ledger import Ledger
     from batch_pipeline.ledger.transactions import now
 
-    ledger = Ledger.existing(Settings.from_environment().state)
+    ledger = Ledger.existing(Settings.from_environment())
     listed: list[Alert] = []
     if ledger is not None:
         listed = ledger.recent_alerts(_MOST) if everything else ledger.open_alerts()

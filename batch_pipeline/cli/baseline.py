@@ -60,7 +60,7 @@ def show(workload: str, as_json: bool) -> None:
 
     settings = Settings.from_environment()
     found = find_workload(workload, settings)
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     recorded = ledger.baselines(workload) if ledger else []
     golden = found.spec.golden
     declared = float(golden.baseline) if golden else None

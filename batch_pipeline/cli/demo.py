@@ -57,8 +57,10 @@ def demo() -> None:
 
     scenario = sample_scenario()
     forget_credentials()
-    for name in ("BATCH_PIPELINE_WORKLOADS", "BATCH_PIPELINE_PRICES", "DAGSTER_HOME"):
-        os.environ.pop(name, None)
+    # Nothing that a simulator answered belongs among what is shared.
+    for name in ("LEDGER", "ROWS", "WAREHOUSE", "WORKLOADS", "PRICES"):
+        os.environ.pop(f"BATCH_PIPELINE_{name}", None)
+    os.environ.pop("DAGSTER_HOME", None)
     os.environ["BATCH_PIPELINE_POLL_SECONDS"] = "0.5"
     settings = Settings.from_environment()
     load = _fresh_day(find_workload(SAMPLE, settings), settings)
@@ -91,7 +93,7 @@ def _fresh_day(workload: Workload, settings: Settings) -> str:
     """The newest complete day without a load, so that a second demo is a second night."""
     from batch_pipeline.ledger import Ledger
 
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     day = date.fromisoformat(workload.last_complete_day())
     while ledger is not None and ledger.load(workload.name, day.isoformat()) is not None:
         day -= timedelta(days=1)

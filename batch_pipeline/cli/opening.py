@@ -24,7 +24,7 @@ def existing_load(workload: str, load: str | None, *, with_rows: bool = False) -
     found = find_workload(workload, settings)
     if load is not None:
         found.check_load(load)
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     day = load or (ledger.newest_load(workload) if ledger else None)
     record = ledger.load(workload, day) if ledger and day else None
     if ledger is None or day is None or record is None:

@@ -29,7 +29,7 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     day = load or workload.last_complete_day()
     workload.check_load(day)
     workload.user_checks()
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     begun = ledger is not None and ledger.load(name, day) is not None
     if not begun or resend:
         with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:

@@ -63,7 +63,7 @@ def purge(
     from batch_pipeline.stages.purge import Purge
 
     settings = Settings.from_environment()
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     known = {record.workload for record in ledger.generations()} if ledger else set()
     for name in workloads:
         if name not in known:

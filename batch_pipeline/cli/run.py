@@ -114,7 +114,7 @@ def _card(workload: str, load: str | None) -> Scorecard:
         settings = Settings.from_environment()
         found = find_workload(workload, settings)
         load = load or found.last_complete_day()
-        ledger = Ledger.existing(settings.state)
+        ledger = Ledger.existing(settings)
         if ledger is not None:
             return measure_load(LoadContext(found, load, settings, ledger))
     except Exception as error:

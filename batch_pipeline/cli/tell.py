@@ -41,7 +41,7 @@ def tell(workload: str) -> None:
 
 def _watch(workload: str) -> Watched | None:
     settings = Settings.from_environment()
-    ledger = Ledger.existing(settings.state, _LEDGER_WAIT_SECONDS)
+    ledger = Ledger.existing(settings, _LEDGER_WAIT_SECONDS)
     if ledger is None:
         return None
     if "dagster" not in sys.modules:

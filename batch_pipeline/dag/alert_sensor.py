@@ -39,7 +39,7 @@ def build_alert_sensor(workload: str) -> dg.SensorDefinition:
 def tick(workload: str, context: dg.SensorEvaluationContext) -> str:
     """One look; what it did, in words. Raises ConfigurationError, when all is done that can be."""
     settings = Settings.from_environment()
-    ledger = Ledger.existing(settings.state, LEDGER_WAIT_SECONDS)
+    ledger = Ledger.existing(settings, LEDGER_WAIT_SECONDS)
     if ledger is None or context.repository_def is None:
         return "No load was begun yet."
     checks = context.repository_def.asset_graph.asset_check_keys

@@ -77,7 +77,7 @@ def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorRe
     from batch_pipeline.stages.resolve import needs_resolving, resolve
 
     settings = Settings.from_environment()
-    ledger = Ledger.existing(settings.state, LEDGER_WAIT_SECONDS)
+    ledger = Ledger.existing(settings, LEDGER_WAIT_SECONDS)
     loads = ledger.unfinished_loads(workload.name) if ledger else []
     if not loads or ledger is None:
         return dg.SensorResult(skip_reason="No load is unfinished.")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from batch_pipeline.ledger.records import Baseline
 from batch_pipeline.ledger.tables import baselines
@@ -14,7 +14,7 @@ class Baselines(Transactions):
 
     def record_baseline(self, baseline: Baseline) -> None:
         """The newest counts from now on."""
-        self._write(insert(baselines).values(**vars(baseline)))
+        self._write(self._upsert(baselines).values(**vars(baseline)).on_conflict_do_nothing())
 
     def baselines(self, workload: str) -> list[Baseline]:
         """Every baseline of a workload, the newest first."""

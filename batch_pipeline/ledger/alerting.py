@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.ledger.generations import is_latest, load_of
 from batch_pipeline.ledger.records import Load
@@ -115,25 +114,25 @@ class Alerting(Transactions):
 
     def record_alerts(self, changes: AlertChanges, moment: datetime) -> None:
         """Alerts and their deliveries, in one transaction: an alert that is known will be told."""
-        with self._engine.begin() as connection:
-            for alert in changes.opened:
-                connection.execute(upsert(alerts).values(**asdict(alert)))
-            for alert in changes.updated:
-                connection.execute(
-                    update(alerts)
-                    .where(alerts.c.alert_id == alert.alert_id)
-                    .values(**asdict(alert))
-                )
-            for alert_id in changes.resolved:
-                connection.execute(
-                    update(alerts)
-                    .where(alerts.c.alert_id == alert_id, alerts.c.resolved_at.is_(None))
-                    .values(resolved_at=moment, seen_at=moment)
-                )
-            for delivery in changes.deliveries:
-                connection.execute(
-                    upsert(deliveries).values(**asdict(delivery)).on_conflict_do_nothing()
-                )
+        statements = [
+            self._upsert(alerts).values(**asdict(alert)).on_conflict_do_nothing()
+            for alert in changes.opened
+        ]
+        statements += [
+            update(alerts).where(alerts.c.alert_id == alert.alert_id).values(**asdict(alert))
+            for alert in changes.updated
+        ]
+        statements += [
+            update(alerts)
+            .where(alerts.c.alert_id == alert_id, alerts.c.resolved_at.is_(None))
+            .values(resolved_at=moment, seen_at=moment)
+            for alert_id in changes.resolved
+        ]
+        statements += [
+            self._upsert(deliveries).values(**asdict(delivery)).on_conflict_do_nothing()
+            for delivery in changes.deliveries
+        ]
+        self._write_all(statements)
 
     def due_channels(self, moment: datetime) -> list[str]:
         """The channels that have something to be told now."""

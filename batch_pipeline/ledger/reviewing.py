@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import select
 
 from batch_pipeline.ledger.records import Load
 from batch_pipeline.ledger.tables import review_exports, review_imports
@@ -44,9 +43,9 @@ class Reviewing(Transactions):
 
     def record_review_export(self, load: Load, *, rows: int, exported_by: str) -> None:
         self._write(
-            insert(review_exports).values(
-                **_of(load), exported_at=now(), rows=rows, exported_by=exported_by
-            )
+            self._upsert(review_exports)
+            .values(**_of(load), exported_at=now(), rows=rows, exported_by=exported_by)
+            .on_conflict_do_nothing()
         )
 
     def record_review_import(
@@ -61,7 +60,7 @@ class Reviewing(Transactions):
     ) -> None:
         """The first import of a file stands; again, it changes nothing."""
         self._write(
-            upsert(review_imports)
+            self._upsert(review_imports)
             .values(
                 **_of(load),
                 sha256=sha256,

@@ -4,69 +4,102 @@ Alembic writes the version into the ledger and runs the steps in `migrations/`. 
 is something to migrate, because the sensor opens the ledger at every tick.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
-
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from batch_pipeline.errors import ConfigurationError
+from batch_pipeline.ledger.home import Home
 from batch_pipeline.ledger.tables import metadata
-from batch_pipeline.rows.durable import replacing
 
 # The newest step's number: raise it with every new file in migrations/versions.
 VERSION = 5
+
+# In the place of a version: `batch-pipeline migrate` has moved the ledger.
+_MOVED = "moved"
+_MOVED_TO = "CREATE TABLE moved_to (place VARCHAR NOT NULL)"
 
 _versions = Table(
     "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
 )
 
 
-def bring_up_to_date(engine: Engine, path: Path) -> None:
+def bring_up_to_date(home: Home) -> None:
     """Creates a new ledger's tables, and migrates those that an older release wrote.
 
-    It is one transaction under the ledger's write lock: a second process waits for the first, and one that is
-    killed leaves the old schema or the new one. Before a migration a copy is put beside the ledger, as
-    `ledger.v<version>.sqlite`.
-
-    Args:
-        engine: opens the ledger.
-        path: its file.
+    It is one transaction beside which nobody writes: a second process waits for the first, and one that is killed
+    leaves the old schema or the new one. Before a migration `home` keeps a copy.
 
     Raises:
-        ConfigurationError: the ledger was written by a newer release.
+        ConfigurationError: the ledger was written by a newer release, or was moved.
     """
-    if _recorded(engine) == _revision(VERSION):
+    if recorded_version(home) == _revision(VERSION):
         return
-    with _alone(engine) as connection:
-        if not inspect(connection).get_table_names():
+    home.patiently(lambda: _bring_up_to_date(home))
+
+
+def _bring_up_to_date(home: Home) -> None:
+    with home.only_here() as connection:
+        if not inspect(connection).get_table_names(schema=home.schema):
             _create(connection)
             return
-        version = _version(connection, path)
+        version = _version(connection, home.place)
         if version < VERSION:
-            _keep_copy(path, version)
+            home.keep_copy(version)
             _migrate(connection)
 
 
-def _recorded(engine: Engine) -> str | None:
-    try:
-        with engine.connect() as connection:
-            return _read(connection)
-    except DBAPIError:
-        # No such table: what that means, or whatever else is wrong, shows when it is opened to be written.
-        return None
+def recorded_version(home: Home) -> str | None:
+    """What the ledger says of itself; None where there is none yet, or only that of the first release."""
+
+    def look() -> str | None:
+        try:
+            with home.engine.connect() as connection:
+                return _read(connection)
+        except (ProgrammingError, OperationalError) as error:
+            # No such table: what that means shows when it is opened to be written.
+            if "no such table" in str(error) or getattr(error.orig, "sqlstate", None) == "42P01":
+                return None
+            raise
+
+    return home.patiently(look)
 
 
-def _version(connection: Connection, path: Path) -> int:
+def mark_as_moved(connection: Connection, place: str) -> None:
+    """From now on whoever opens this ledger is told where it went. `place` names no password.
+
+    Who has it open already can begin nothing more: an intent has no table to go to.
+    """
+    connection.execute(update(_versions).values(version_num=_MOVED))
+    connection.execute(text(_MOVED_TO))
+    connection.execute(text("INSERT INTO moved_to (place) VALUES (:place)"), {"place": place})
+    connection.execute(text("ALTER TABLE chunks RENAME TO chunks_moved"))
+
+
+def _version(connection: Connection, place: str) -> int:
     """The first release wrote none, so a ledger without one is at 1."""
     recorded = _read(connection) if inspect(connection).has_table(_versions.name) else None
     if recorded is None:
         return 1
+    if recorded == _MOVED:
+        to = connection.execute(text("SELECT place FROM moved_to")).scalar()
+        raise ConfigurationError(
+            f"The ledger {place} was moved to {to}; name it in BATCH_PIPELINE_LEDGER. What went on from here "
+            "would send what is sent already."
+        )
     if recorded not in map(_revision, range(1, VERSION + 1)):
         raise ConfigurationError(
-            f"The ledger {path} has schema version {recorded} and this release knows {_revision(VERSION)} at "
+            f"The ledger {place} has schema version {recorded} and this release knows {_revision(VERSION)} at "
             "most, so a newer release wrote it; install that release again, or set BATCH_PIPELINE_STATE to "
             "another folder."
         )
@@ -96,23 +129,3 @@ def _migrate(connection: Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "batch_pipeline.ledger:migrations")
     command.upgrade(config, "head")
-
-
-@contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """A transaction that no other process can write beside, tables' definitions included."""
-    with engine.connect() as connection:
-        # Begun by us, or Python's sqlite3 would commit each CREATE and ALTER by itself.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield connection
-        connection.commit()
-
-
-def _keep_copy(path: Path, version: int) -> None:
-    """Puts a copy beside the ledger, so that a person can go back to the release that wrote it."""
-    with replacing(path.with_name(f"{path.stem}.v{version}{path.suffix}")) as temporary:
-        temporary.touch(mode=0o600)
-        with closing(sqlite3.connect(path)) as ledger, closing(sqlite3.connect(temporary)) as copy:
-            ledger.backup(copy)
-            # One file, without a log beside it.
-            copy.execute("PRAGMA journal_mode=DELETE")

@@ -11,7 +11,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger.records import Adopted, Batch, Chunk, ChunkState, Lane, Load
@@ -25,7 +24,13 @@ class Sendings(Transactions):
     def record_intent(self, chunk: Chunk) -> None:
         """Before the POST: from here on, somebody may have been charged for this chunk."""
         values = {**vars(chunk), "state": chunk.state.value, "lane": chunk.lane.value}
-        self._write(insert(chunks).values(**values))
+        with self._home.holding(chunk.workload, chunk.load) as connection:
+            connection.execute(insert(chunks).values(**values))
+
+    def require_hold(self, workload: str, load: str) -> None:
+        """Raises LockLostError where this process held the load, and another has it now."""
+        with self._home.holding(workload, load):
+            pass
 
     def record_submitted(
         self,
@@ -62,11 +67,16 @@ class Sendings(Transactions):
                 adopted=adopted and adopted.value,
             ),
         )
-        if not changed:
+        if not changed and batch_id not in self._batches_of(chunk_id):
             raise PipelineError(
                 f"Batch {batch_id} is chunk {chunk_id}'s, but that is not open in the ledger; was the ledger "
                 "restored or edited while the batch was sent?"
             )
+
+    def _batches_of(self, chunk_id: str) -> set[str]:
+        """Its batch, if it has one already: an outage may hide that it was written down."""
+        query = select(batches.c.batch_id).where(batches.c.chunk_id == chunk_id)
+        return {row["batch_id"] for row in self._all(query)}
 
     def record_not_created(self, chunk_id: str, note: str) -> None:
         self._close(chunk_id, ChunkState.NOT_CREATED, note)
@@ -97,11 +107,11 @@ class Sendings(Transactions):
             .where(chunks.c.chunk_id == batch.chunk_id)
             .values(state=ChunkState.INTENT.value, closed_at=None, note=note),
         ]
-        self._write(*statements, *([_foreign(batch.batch_id)] if foreign else []))
+        self._write(*statements, *([self._foreign(batch.batch_id)] if foreign else []))
 
     def record_foreign(self, batch_id: str) -> None:
         """A batch of the workspace that is proven to be somebody else's."""
-        self._write(_foreign(batch_id))
+        self._write(self._foreign(batch_id))
 
     def chunks(self, load: Load) -> list[Chunk]:
         query = (
@@ -223,20 +233,19 @@ class Sendings(Transactions):
         """Sets columns of one batch: what the API now says of it, or what was made of its results."""
         self._write(update(batches).where(batches.c.batch_id == batch_id).values(**changes))
 
+    def _foreign(self, batch_id: str) -> Any:
+        return (
+            self._upsert(foreign_batches)
+            .values(batch_id=batch_id, recorded_at=now())
+            .on_conflict_do_nothing()
+        )
+
     def _close(self, chunk_id: str, state: ChunkState, note: str) -> None:
         self._write(
             update(chunks)
             .where(chunks.c.chunk_id == chunk_id)
             .values(state=state.value, closed_at=now(), note=note)
         )
-
-
-def _foreign(batch_id: str) -> Any:
-    return (
-        upsert(foreign_batches)
-        .values(batch_id=batch_id, recorded_at=now())
-        .on_conflict_do_nothing()
-    )
 
 
 def _of_table(name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -6,20 +6,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-from sqlalchemy import Engine, and_, create_engine, event, func, select, union, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import and_, func, select, union, update
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger.accepted import Baselines
 from batch_pipeline.ledger.alerting import Alerting
 from batch_pipeline.ledger.generations import is_latest, load_of
+from batch_pipeline.ledger.home import Home, SqliteHome
 from batch_pipeline.ledger.records import ChunkState, Load, Override, Phase
 from batch_pipeline.ledger.reviewing import Reviewing
-from batch_pipeline.ledger.schema import bring_up_to_date
+from batch_pipeline.ledger.schema import bring_up_to_date, recorded_version
 from batch_pipeline.ledger.sendings import Sendings
 from batch_pipeline.ledger.tables import batches, chunks, loads, overrides
 from batch_pipeline.ledger.transactions import now
+from batch_pipeline.settings import Settings
 
 LOCK_WAIT_SECONDS = 300.0
 # For somebody else's transaction: a shell in which a person has begun one, say.
@@ -31,23 +31,46 @@ _CHUNKS_KEY = (chunks.c.workload, chunks.c.load, chunks.c.generation)
 
 
 class Ledger(Sendings, Baselines, Reviewing, Alerting):
-    """Opens (and creates) the ledger below the state folder. Cheap to make; safe in many processes."""
+    """Opens (and creates) the ledger. Cheap to make; safe in many processes."""
 
-    def __init__(self, state: Path, busy_wait_seconds: float | None = None) -> None:
-        self._folder = state
-        wait = BUSY_WAIT_SECONDS if busy_wait_seconds is None else busy_wait_seconds
-        self._engine = _engine(state / "ledger.sqlite", wait)
+    def __init__(
+        self, state: Path, busy_wait_seconds: float | None = None, url: str | None = None
+    ) -> None:
+        """Below the state folder, or where `url` says; see `Settings.ledger`.
+
+        `busy_wait_seconds` is how long others' transactions, and an outage of a shared database, are waited for.
+
+        Raises:
+            LedgerAwayError: the database cannot be reached for that long.
+            ConfigurationError: it does not let us in, or a newer release wrote the ledger.
+        """
+        self._home = _home(state, busy_wait_seconds, url)
+        bring_up_to_date(self._home)
 
     @classmethod
-    def existing(cls, state: Path, busy_wait_seconds: float | None = None) -> "Ledger | None":
-        """The ledger, or None where nothing has been recorded yet: looking must leave no trace."""
-        return cls(state, busy_wait_seconds) if (state / "ledger.sqlite").is_file() else None
+    def of(cls, settings: Settings, busy_wait_seconds: float | None = None) -> "Ledger":
+        """The ledger that the settings name."""
+        return cls(settings.state, busy_wait_seconds, settings.ledger)
+
+    @classmethod
+    def existing(
+        cls, settings: Settings, busy_wait_seconds: float | None = None
+    ) -> "Ledger | None":
+        """The ledger, or None where nothing has been recorded yet: looking must leave no trace.
+
+        Raises as the constructor; of a database that cannot be reached at once.
+        """
+        if settings.ledger is None:
+            there = SqliteHome.exists(settings.state)
+        else:
+            there = recorded_version(_home(settings.state, 0, settings.ledger)) is not None
+        return cls.of(settings, busy_wait_seconds) if there else None
 
     @contextmanager
     def hold(
         self, workload: str, load: str, wait_seconds: float = LOCK_WAIT_SECONDS
     ) -> Iterator[None]:
-        """One process at a time changes a load. The lock is the kernel's: it ends with its holder.
+        """One process at a time changes a load. The lock ends with its holder, however that ends.
 
         Raises:
             PipelineError: when another process keeps the load for longer than `wait_seconds`.
@@ -62,18 +85,8 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
     @contextmanager
     def try_hold(self, workload: str, load: str, wait_seconds: float = 0.0) -> Iterator[bool]:
         """As `hold`, for who can do without: false where another process keeps the load."""
-        path = self._folder / "locks" / workload / f"{load}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=wait_seconds)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with self._home.try_hold(workload, load, wait_seconds) as held:
+            yield held
 
     # Loads
 
@@ -197,7 +210,7 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
             "created_at": now(),
         }
         # Who asked for the generation stays known, or the same run asking twice would start another.
-        statement = upsert(loads).values(
+        statement = self._upsert(loads).values(
             workload=workload,
             load=load,
             generation=generation,
@@ -257,7 +270,7 @@ class Ledger(Sendings, Baselines, Reviewing, Alerting):
     ) -> None:
         """The first reason given for a fingerprint stands."""
         self._write(
-            upsert(overrides)
+            self._upsert(overrides)
             .values(
                 workload=load.workload,
                 load=load.load,
@@ -296,17 +309,10 @@ def _is(load: Load) -> tuple[Any, ...]:
     )
 
 
-def _engine(path: Path, busy_wait_seconds: float) -> Engine:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_wait_seconds})
+def _home(state: Path, wait_seconds: float | None, url: str | None) -> Home:
+    wait = BUSY_WAIT_SECONDS if wait_seconds is None else wait_seconds
+    if url is None:
+        return SqliteHome(state, wait)
+    from batch_pipeline.ledger.postgres import PostgresHome
 
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: an intent that was committed must survive a power cut, since money follows it.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.close()
-
-    bring_up_to_date(engine, path)
-    return engine
+    return PostgresHome(url, wait)

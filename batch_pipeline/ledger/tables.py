@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
     text,
@@ -29,6 +30,19 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return datetime.fromisoformat(value) if value else None
+
+
+class PostgresText(TypeDecorator[str]):
+    """Text of any length: SQLite holds nobody to one, and a send must not end at a long name.
+
+    Postgres takes no NUL in it; a sentence or a reason may hold one.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        return value and value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 metadata = MetaData()
@@ -237,3 +251,8 @@ review_exports = Table(
     Column("rows", Integer, nullable=False),
     Column("exported_by", String(128), nullable=False),
 )
+
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if type(_column.type) is String:
+            _column.type = _column.type.with_variant(PostgresText(), "postgresql")

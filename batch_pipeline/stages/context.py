@@ -28,7 +28,7 @@ class LoadContext:
     @classmethod
     def open(cls, workload: Workload, load: str, settings: Settings) -> "LoadContext":
         workload.check_load(load)
-        return cls(workload, load, settings, Ledger(settings.state))
+        return cls(workload, load, settings, Ledger.of(settings))
 
     def record(self) -> Load:
         """The ledger's record. Raises PipelineError where the source was not read yet."""

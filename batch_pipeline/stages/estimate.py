@@ -236,14 +236,14 @@ def _opened(
     workload: Workload, load: str, settings: Settings
 ) -> Iterator[tuple[LoadContext, Load, duckdb.DuckDBPyConnection]]:
     """The load as it was read, or as it would be; whatever this writes is gone afterwards."""
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     record = ledger.load(workload.name, load) if ledger else None
     with tempfile.TemporaryDirectory(prefix="batch-pipeline-estimate-") as place:
         scratch = Path(place)
         if ledger is not None and record is not None and record.purged_at is None:
             context = LoadContext(workload, load, settings, ledger)
         else:
-            context = LoadContext.open(workload, load, replace(settings, state=scratch / "state"))
+            context = LoadContext.open(workload, load, settings.embedded_in(scratch / "state"))
             read_source(context)
             record = context.record()
         with querying(scratch) as connection:
@@ -259,7 +259,7 @@ def _past(
     *,
     begun: bool,
 ) -> PastAnswers:
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     if ledger is None:
         return PastAnswers()
     context = LoadContext(workload, load, settings, ledger)
@@ -289,7 +289,7 @@ def _budgets_left(
     gates = context.workload.spec.gates
     if gates.max_cost_usd is None and gates.max_cost_usd_per_month is None:
         return []
-    ledger = Ledger.existing(settings.state)
+    ledger = Ledger.existing(settings)
     kept = replace(context, settings=settings, ledger=ledger) if ledger is not None else context
     # As `run` does: with a pilot to come, answers whose length is a guess are no reason to send nothing.
     piloted = under_way(context, record)

@@ -203,6 +203,8 @@ class _Sending:
             request = self._again.popleft() if self._again else self._next(requests)
             if request is None:
                 return False
+            # Each is paid by itself, so each asks whether the load is still this process's.
+            self._context.ledger.require_hold(self._record.workload, self._record.load)
             self._under_way += 1
             self._inbox.put(request)
         return False

@@ -5,6 +5,7 @@
 - Files: Python's audit events of os and open: rename, remove, mkdir, rmdir, link, truncate, and opening to write.
 - SQLite: every connection gets a trace: each COMMIT, and each writing statement outside a transaction, is a
   boundary. A connection that is opened another way than by `connect` is reported by its audit event.
+- Postgres, where the ledger is there: each COMMIT, and each writing statement outside a transaction, of psycopg.
 - DuckDB: every connection to a file: each writing statement, COMMIT and close.
 - HTTP: the transport of the SDK, before the call goes out, and when its answer is there but nobody saw it. Any
   other socket that connects to a network address counts too, so that another client is not missed.
@@ -30,6 +31,7 @@ from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 PRODUCT, DAGSTER = "product", "dagster"
 # The kind of a SQLite connection whose commits cannot be seen.
@@ -104,13 +106,19 @@ class Boundaries:
         self._process = os.getpid()
 
     def install(self, *kinds: str) -> None:
-        """Hooks the edges named (default: all): files, sqlite, duckdb, http. Lasts as long as the process."""
-        wanted = kinds or ("files", "sqlite", "duckdb", "http")
+        """Hooks the edges named: files, sqlite, postgres, duckdb, http. Lasts as long as the process.
+
+        Without names all of them; postgres only where the ledger is there.
+        """
+        shared = ("postgres",) if os.environ.get("BATCH_PIPELINE_LEDGER") else ()
+        wanted = kinds or ("files", "sqlite", *shared, "duckdb", "http")
         hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
         if "files" in wanted:
             hooks.append(_Files(self))
         if "sqlite" in wanted:
             hooks.append(_Sqlite(self))
+        if "postgres" in wanted:
+            _hook_postgres(self)
         if "duckdb" in wanted:
             _hook_duckdb(self)
         if "http" in wanted:
@@ -148,7 +156,7 @@ class Boundaries:
         # What a call did lies elsewhere.
         seen = frozenset(_look(self._watched))
         before, self._seen = self._seen, seen
-        return seen == before and kind != "http answer"
+        return seen == before and kind not in ("http answer", "postgres committed")
 
 
 class _Files:
@@ -253,6 +261,53 @@ class _Sqlite:
 
 def _is_file(database: str) -> bool:
     return bool(database) and database != ":memory:" and "mode=memory" not in database
+
+
+def _hook_postgres(boundaries: Boundaries) -> None:
+    import psycopg
+
+    execute, commit = psycopg.Cursor.execute, psycopg.Connection.commit
+    written: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+    begun: WeakSet[Any] = WeakSet()
+
+    def done(connection: Any, finish: Callable[[], Any]) -> Any:
+        labels = written.pop(connection, None)
+        begun.discard(connection)
+        if labels:
+            boundaries.met("postgres commit", f"commit {labels[-1]}", "postgres")
+        result = finish()
+        if labels:
+            boundaries.met("postgres committed", f"committed {labels[-1]}", "postgres")
+        return result
+
+    @wraps(execute)
+    def watched_execute(cursor: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        words = str(query).replace('"', "").split(None, 3)[:3]
+        first = words[0].upper().rstrip(";") if words else ""
+        connection = cursor.connection
+
+        def run() -> Any:
+            return execute(cursor, query, *arguments, **options)
+
+        if first == "BEGIN":
+            begun.add(connection)
+        elif first == "ROLLBACK":
+            begun.discard(connection)
+            written.pop(connection, None)
+        elif first == "COMMIT":
+            return done(connection, run)
+        elif first in _SQL_WRITES:
+            written.setdefault(connection, []).append(" ".join(words))
+            if connection.autocommit and connection not in begun:
+                return done(connection, run)
+        return run()
+
+    @wraps(commit)
+    def watched_commit(connection: Any) -> None:
+        done(connection, lambda: commit(connection))
+
+    classes: Any = psycopg.Cursor, psycopg.Connection
+    classes[0].execute, classes[1].commit = watched_execute, watched_commit
 
 
 def _hook_duckdb(boundaries: Boundaries) -> None:

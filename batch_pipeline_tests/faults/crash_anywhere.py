@@ -1,9 +1,9 @@
 """One small night, killed at one of its boundaries, and resumed: does it end as if nothing had happened?
 
-    python -m batch_pipeline_tests.faults.crash_anywhere [stages|run] [product|dagster] [NUMBER ...]
+    python -m batch_pipeline_tests.faults.crash_anywhere [stages|run] [product|dagster] [postgres] [NUMBER ...]
 
 sweeps every boundary (or those numbers) through the stages or through `batch-pipeline run`, and says what each
-came to.
+came to; with `postgres` the ledger is there.
 """
 
 import shutil
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from batch_pipeline_tests.faults.outside import Left, Result, accepted, billed_t
 from batch_pipeline_tests.faults.place import Place, opened, rows, write_workload
 from batch_pipeline_tests.faults.work import Ended, run
 from batch_pipeline_tests.night import DAY, HAIKU
+from batch_pipeline_tests.postgres import running
 
 WORKLOAD = "questions"
 KEY = (WORKLOAD, DAY)
@@ -67,8 +68,10 @@ class Crash:
 class Crashes:
     """Nights that are killed, all by the same call."""
 
-    def __init__(self, folder: Path, call: str) -> None:
+    def __init__(self, folder: Path, call: str, databases: Callable[[], str] | None = None) -> None:
+        """`databases` makes the URL of an empty database for each night; without it the ledger is a file."""
         self._folder = folder
+        self._databases = databases
         self._call = call
         self._numbers = count()
         with self._place() as place:
@@ -104,7 +107,7 @@ class Crashes:
             return Crash(tuple(deaths), wrong)
 
     def _wrong(self, place: Place) -> list[str]:
-        left, sent = Left(place.state), accepted(place.api)
+        left, sent = Left(place.state, place.ledger), accepted(place.api)
         wrong = self.reference.differences(result(left, sent, KEY))
         ours, theirs = {b["batch_id"] for b in left.batches}, {b.batch_id for b in sent}
         if ours != theirs:
@@ -115,7 +118,7 @@ class Crashes:
         return wrong
 
     def _result(self, place: Place) -> Result:
-        return result(Left(place.state), accepted(place.api), KEY)
+        return result(Left(place.state, place.ledger), accepted(place.api), KEY)
 
     def _drive(self, place: Place, name: str, fatal: tuple[str, int] | None = None) -> Ended:
         work = place.work(self._call, [*KEY, _MAX_WAIT], name, fatal=fatal)
@@ -124,7 +127,8 @@ class Crashes:
     @contextmanager
     def _place(self) -> Iterator[Place]:
         folder = self._folder / str(next(self._numbers))
-        with opened(folder, [*_KNOWN, *_GOLDEN], _SCENARIO) as place:
+        ledger = self._databases() if self._databases else None
+        with opened(folder, [*_KNOWN, *_GOLDEN], _SCENARIO, ledger) as place:
             # The pilot may be as bad as it likes: what is looked at is that it goes on.
             more: dict[str, Any] = {"pilot": {"rows": 2}, "gates": _GATES}
             write_workload(folder, WORKLOAD, {DAY: _ROWS}, _GOLDEN, limits={"attempts": 2}, **more)
@@ -139,11 +143,19 @@ def sample(numbers: list[int], most: int) -> list[int]:
     return sorted({numbers[-1 - round(i * (len(numbers) - 1) / (most - 1))] for i in range(most)})
 
 
-def sweep(call: str, owner: str, numbers: Iterable[int], processes: int) -> Iterator[Crash]:
+def sweep(
+    call: str,
+    owner: str,
+    numbers: Iterable[int],
+    processes: int,
+    databases: Callable[[], str] | None = None,
+) -> Iterator[Crash]:
     """Crashes at all these boundaries, or at every one there is; several at a time."""
     chosen = list(numbers)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
-        teams = list(pool.map(lambda n: Crashes(Path(folder) / str(n), call), range(processes)))
+        teams = list(
+            pool.map(lambda n: Crashes(Path(folder) / str(n), call, databases), range(processes))
+        )
         chosen = chosen or teams[0].of(owner)
         shares = [
             pool.submit(
@@ -155,10 +167,16 @@ def sweep(call: str, owner: str, numbers: Iterable[int], processes: int) -> Iter
             yield from share.result()
 
 
-def report(call: str, owner: str, numbers: Iterable[int], processes: int) -> int:
+def report(
+    call: str,
+    owner: str,
+    numbers: Iterable[int],
+    processes: int,
+    databases: Callable[[], str] | None = None,
+) -> int:
     """Prints what a sweep came to; returns how many crashes did not end as if nothing had happened."""
     started = time.monotonic()
-    crashes = list(sweep(call, owner, numbers, processes))
+    crashes = list(sweep(call, owner, numbers, processes, databases))
     wrong = [crash for crash in crashes if crash.wrong]
     for crash in wrong:
         click.echo(str(crash))
@@ -174,7 +192,11 @@ def report(call: str, owner: str, numbers: Iterable[int], processes: int) -> int
 def _main(arguments: list[str]) -> int:
     call = RUN if "run" in arguments else STAGES
     owner = DAGSTER if DAGSTER in arguments else PRODUCT
-    return int(report(call, owner, map(int, filter(str.isdigit, arguments)), 2) > 0)
+    numbers = [int(argument) for argument in arguments if argument.isdigit()]
+    if "postgres" not in arguments:
+        return int(report(call, owner, numbers, 2) > 0)
+    with running() as server:
+        return int(report(call, owner, numbers, 2, server.url) > 0)
 
 
 if __name__ == "__main__":

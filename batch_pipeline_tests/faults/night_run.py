@@ -38,8 +38,13 @@ class NightEnd:
         return f"seed {seed}:\n{said}\nReplay: make soak SEEDS=1 FIRST={seed}"
 
 
-def run_night(plan: NightPlan, folder: Path, *, keep: bool = False) -> NightEnd:
-    """Drives the night to its end, in a folder that it makes and, unless all is to be kept, removes."""
+def run_night(
+    plan: NightPlan, folder: Path, *, keep: bool = False, ledger: str | None = None
+) -> NightEnd:
+    """Drives the night to its end, in a folder that it makes and, unless all is to be kept, removes.
+
+    `ledger` is the URL of an empty database, where the ledger is not to be a file.
+    """
     workloads = sorted({load.workload for load in plan.loads})
     golden = {
         name: rows(f"Golden customer of {name}", plan.golden, "golden {n}") for name in workloads
@@ -51,7 +56,7 @@ def run_night(plan: NightPlan, folder: Path, *, keep: bool = False) -> NightEnd:
         for load in plan.loads
     }
     known = [row for table in (*golden.values(), *tables.values()) for row in table]
-    with opened(folder, known, plan.scenario) as place:
+    with opened(folder, known, plan.scenario, ledger) as place:
         for workload in workloads:
             days = {day: table for (name, day), table in tables.items() if name == workload}
             write_workload(folder, workload, days, golden[workload], **plan.declaration)
@@ -61,7 +66,7 @@ def run_night(plan: NightPlan, folder: Path, *, keep: bool = False) -> NightEnd:
             account = json.load(response)
         for kind, struck in account["faults"].items():
             end.faults.update({f"{kind}: {fault}": n for fault, n in struck.items()})
-        left, sent = Left(place.state), accepted(place.api)
+        left, sent = Left(place.state, place.ledger), accepted(place.api)
         for batch in sent:
             end.faults.update({f"row: {kind}": n for kind, n in batch.counts.items() if n})
         end.batches, end.rows = len(sent), sum(load.rows for load in plan.loads)

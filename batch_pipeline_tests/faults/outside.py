@@ -1,6 +1,6 @@
 """What a night left behind, read from its files alone: none of the pipeline's own reading is trusted.
 
-The ledger is read by sqlite3, the warehouse and the rows by DuckDB, and the API's side from the simulator's
+The ledger is read by sqlite3 or psycopg, the warehouse and the rows by DuckDB, and the API's side from the simulator's
 folder: what it accepted, answered and billed.
 """
 
@@ -93,9 +93,10 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Left:
-    """The pipeline's state folder after a night."""
+    """The pipeline's state folder after a night, and its ledger where that is in Postgres."""
 
     state: Path
+    ledger: str | None = None
 
     @cached_property
     def loads(self) -> dict[Key, dict[str, Any]]:
@@ -116,12 +117,27 @@ class Left:
         )
 
     def _ledger(self, query: str) -> list[dict[str, Any]]:
+        if self.ledger is not None:
+            return self._from_postgres(self.ledger, query)
         path = self.state / "ledger.sqlite"
         if not path.is_file():
             return []
         with closing(sqlite3.connect(path)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query)]
+
+    @staticmethod
+    def _from_postgres(url: str, query: str) -> list[dict[str, Any]]:
+        import psycopg
+        from psycopg.rows import dict_row
+
+        dsn = url.replace("+psycopg", "")
+        options = "-c search_path=batch_pipeline"
+        with closing(psycopg.connect(dsn, options=options, row_factory=dict_row)) as connection:
+            try:
+                return connection.execute(query.encode()).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return []
 
     def dispositions(self, key: Key) -> dict[str, tuple[Any, ...]]:
         """By source key: disposition, reason, tier, attempt. Raises AssertionError for a key that is there twice."""

@@ -35,6 +35,7 @@ class Place:
 
     folder: Path
     base_url: str
+    ledger: str | None = None
 
     @property
     def state(self) -> Path:
@@ -61,6 +62,7 @@ class Place:
             folder=self.folder / "processes" / name,
             environment={
                 "BATCH_PIPELINE_STATE": str(self.state),
+                "BATCH_PIPELINE_LEDGER": self.ledger,
                 "BATCH_PIPELINE_WORKLOADS": str(self.folder / "workloads"),
                 "BATCH_PIPELINE_POLL_SECONDS": "0.02",
                 "BATCH_PIPELINE_GRACE_SECONDS": "0.3",
@@ -80,15 +82,20 @@ class Place:
 
 
 @contextmanager
-def opened(folder: Path, known: Rows, scenario: Mapping[str, Any]) -> Iterator[Place]:
-    """Starts a simulator that knows the answers of `known`; its state stays in the folder."""
+def opened(
+    folder: Path, known: Rows, scenario: Mapping[str, Any], ledger: str | None = None
+) -> Iterator[Place]:
+    """Starts a simulator that knows the answers of `known`; its state stays in the folder.
+
+    `ledger` is the URL of an empty database, where the ledger is not to be a file.
+    """
     folder.mkdir(parents=True)
     write_csv(folder / "key.csv", known)
     path = folder / "scenario.yaml"
     options = {"answers": {"file": "key.csv", "lookup": {"column": "text"}}, **scenario}
     path.write_text(yaml.safe_dump(options), encoding="utf-8")
     with Simulator(path, state_dir=folder / "api") as simulator:
-        yield Place(folder, simulator.base_url)
+        yield Place(folder, simulator.base_url, ledger)
 
 
 def write_workload(

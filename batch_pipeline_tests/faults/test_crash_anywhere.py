@@ -6,6 +6,7 @@ import pytest
 
 from batch_pipeline_tests.faults.boundaries import DAGSTER, PRODUCT, UNWATCHED
 from batch_pipeline_tests.faults.crash_anywhere import RUN, STAGES, Crashes, sample
+from batch_pipeline_tests.postgres import PostgresServer
 
 # The boundaries are dealt out to so many tests, so that two workers share them.
 PARTS = 2
@@ -28,6 +29,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Crashes:
     return Crashes(tmp_path_factory.mktemp("crashes") / "nights", RUN)
 
 
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Crashes:
+    return Crashes(tmp_path_factory.mktemp("crashes") / "nights", STAGES, postgres.url)
+
+
 def weighty(crashes: Crashes) -> list[int]:
     """A quarter of those that leave something of their own behind; `make soak CRASHES=1` takes all."""
     light = {b.number for b in crashes.boundaries if b.kind in _LIGHT or b.label.startswith(_COPY)}
@@ -41,6 +47,32 @@ def test_killed_anywhere_a_night_is_resumed_as_if_nothing_had_happened(
     for number in weighty(stages)[part::PARTS]:
         crash = stages.crash(PRODUCT, number)
         assert not crash.wrong, str(crash)
+
+
+def test_killed_anywhere_a_night_whose_ledger_is_in_postgres_is_resumed_likewise(
+    on_postgres: Crashes,
+) -> None:
+    """Before and after commits of the ledger above all; `make soak CRASHES=1 POSTGRES=1` takes every boundary."""
+    commits = [b.number for b in on_postgres.boundaries if b.kind.startswith("postgres")]
+    for number in sorted({*sample(commits, 12), *sample(weighty(on_postgres), 4)}):
+        crash = on_postgres.crash(PRODUCT, number)
+        assert not crash.wrong, str(crash)
+
+
+def test_on_postgres_a_night_passes_every_step_of_the_send_protocol(on_postgres: Crashes) -> None:
+    steps = [f"{b.kind}: {b.label}" for b in on_postgres.boundaries]
+    protocol = [
+        "os.rename: rename sent/N.parquet",
+        "postgres commit: commit INSERT INTO chunks",
+        "postgres committed: committed INSERT INTO chunks",
+        "http request: POST /v1/messages/batches",
+        "http answer: POST /v1/messages/batches 200",
+        "postgres commit: commit INSERT INTO batches",
+        "postgres committed: committed INSERT INTO batches",
+    ]
+    places = [steps.index(step) for step in protocol]
+    assert places == sorted(places)
+    assert not any(b.kind.startswith("sqlite") for b in on_postgres.boundaries)
 
 
 def test_killed_again_while_it_is_resumed_it_is_resumed_again(stages: Crashes) -> None:

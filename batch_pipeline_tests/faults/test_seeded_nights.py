@@ -6,13 +6,23 @@ import pytest
 
 from batch_pipeline_tests.faults.night_run import run_night
 from batch_pipeline_tests.faults.nights import GRACE_SECONDS, draw
+from batch_pipeline_tests.postgres import PostgresServer
 
 SEEDS = range(1, 51)
+POSTGRES_SEEDS = range(51, 61)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_night_keeps_every_promise(seed: int, tmp_path: Path) -> None:
     end = run_night(draw(seed), tmp_path / "night")
+    assert not end.violations, str(end)
+
+
+@pytest.mark.parametrize("seed", POSTGRES_SEEDS)
+def test_a_night_whose_ledger_is_in_postgres_keeps_every_promise(
+    seed: int, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    end = run_night(draw(seed), tmp_path / "night", ledger=postgres.url())
     assert not end.violations, str(end)
 
 

@@ -1,6 +1,7 @@
 """The ledger: small facts that must survive, committed one transition at a time."""
 
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Chunk, ChunkState, Ledger, Load
 from batch_pipeline.ledger.records import Phase
+from batch_pipeline.settings import Settings
 
 DAY = "2026-11-20"
 MOMENT = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -68,23 +70,28 @@ def submit(ledger: Ledger, name: str, batch_id: str) -> None:
 
 
 def test_looking_for_a_ledger_makes_none(tmp_path: Path) -> None:
-    assert Ledger.existing(tmp_path) is None
+    settings = Settings.from_environment().embedded_in(tmp_path)
+    assert Ledger.existing(settings) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_load_is_what_was_recorded_last_of_its_latest_generation(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_load_is_what_was_recorded_last_of_its_latest_generation(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     begun(ledger)
     begun(ledger, generation=2)
-    record = Ledger(tmp_path).load("w", DAY)
+    record = opened().load("w", DAY)
     assert record is not None
     assert (record.generation, record.phase, record.source_rows) == (2, Phase.SENDING, 10)
     assert ledger.load("w", "2026-11-19") is None
     assert ledger.load("v", DAY) is None
 
 
-def test_reading_a_source_again_keeps_who_asked_for_the_generation(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_reading_a_source_again_keeps_who_asked_for_the_generation(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     begun(ledger, generation=2, by="run 1")
     assert begun(ledger, generation=2).requested_by == "run 1"
 
@@ -100,7 +107,7 @@ def test_an_intent_is_on_disk_before_anything_else_happens(tmp_path: Path) -> No
 
 
 def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
-    with Ledger(tmp_path)._engine.connect() as connection:
+    with Ledger(tmp_path)._home.engine.connect() as connection:
         settings = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous")
@@ -108,8 +115,10 @@ def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
     assert settings == ["wal", 2]
 
 
-def test_a_chunk_that_was_accepted_has_its_batch_or_nothing_changes(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_chunk_that_was_accepted_has_its_batch_or_nothing_changes(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     record = begun(ledger)
     for name in ("c1", "c2"):
         ledger.record_intent(chunk(record, name))
@@ -123,16 +132,16 @@ def test_a_chunk_that_was_accepted_has_its_batch_or_nothing_changes(tmp_path: Pa
     assert [(b.batch_id, b.chunk_id) for b in ledger.batches(record)] == [("b1", "c1")]
 
 
-def test_a_token_is_never_used_twice(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_token_is_never_used_twice(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     with pytest.raises(IntegrityError):
         ledger.record_intent(replace(chunk(record, "c2"), token="tc1"))
 
 
-def test_a_generation_sees_its_own_chunks_and_batches_only(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_generation_sees_its_own_chunks_and_batches_only(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     first = begun(ledger)
     ledger.record_intent(chunk(first))
     submit(ledger, "c1", "b1")
@@ -142,8 +151,8 @@ def test_a_generation_sees_its_own_chunks_and_batches_only(tmp_path: Path) -> No
     assert len(ledger.batches(first)) == 1
 
 
-def test_times_come_back_in_utc_whatever_zone_they_had(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_times_come_back_in_utc_whatever_zone_they_had(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     record = begun(ledger)
     elsewhere = MOMENT.astimezone(timezone(timedelta(hours=9)))
     ledger.record_intent(replace(chunk(record), intended_at=elsewhere))
@@ -152,8 +161,8 @@ def test_times_come_back_in_utc_whatever_zone_they_had(tmp_path: Path) -> None:
     assert found.intended_at.utcoffset() == timedelta(0)
 
 
-def test_a_load_that_opens_again_forgets_its_old_decision(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_load_that_opens_again_forgets_its_old_decision(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     record = begun(ledger)
     ledger.set_phase(record, Phase.SETTLED)
     ledger.record_gate(record, promote=False, fingerprint="f1")
@@ -163,8 +172,10 @@ def test_a_load_that_opens_again_forgets_its_old_decision(tmp_path: Path) -> Non
     assert (found.gate, found.gate_fingerprint, found.settled_at) == (None, None, None)
 
 
-def test_unfinished_loads_are_the_ones_neither_promoted_nor_held(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_unfinished_loads_are_the_ones_neither_promoted_nor_held(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     days = [f"2026-11-{day}" for day in (10, 11, 12, 13)]
     open_, held, promoted, resent = (begun(ledger, day=day) for day in days)
     ledger.record_gate(held, promote=False, fingerprint="f")
@@ -178,8 +189,8 @@ def test_unfinished_loads_are_the_ones_neither_promoted_nor_held(tmp_path: Path)
     assert ledger.newest_load("w") == days[3]
 
 
-def test_the_first_reason_given_for_an_override_stands(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_the_first_reason_given_for_an_override_stands(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     record = begun(ledger)
     for reason in ("first", "second"):
         ledger.record_override(record, fingerprint="f", reason=reason, requested_by="kim")
@@ -189,17 +200,17 @@ def test_the_first_reason_given_for_an_override_stands(tmp_path: Path) -> None:
     assert ledger.override("w", DAY, "g") is None
 
 
-def test_a_load_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_load_is_held_by_one_at_a_time(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     with ledger.hold("w", DAY):
         with (
             pytest.raises(PipelineError, match="Another process is working on w 2026-11-20"),
-            Ledger(tmp_path).hold("w", DAY, wait_seconds=0.05),
+            opened().hold("w", DAY, wait_seconds=0.05),
         ):
             pass
-        with Ledger(tmp_path).hold("w", "2026-11-19", wait_seconds=0.05):
+        with opened().hold("w", "2026-11-19", wait_seconds=0.05):
             pass
-    with Ledger(tmp_path).hold("w", DAY, wait_seconds=0.05):
+    with opened().hold("w", DAY, wait_seconds=0.05):
         pass
 
 
@@ -219,8 +230,10 @@ def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
 # Lost answers
 
 
-def test_a_chunk_becomes_one_batch_and_only_while_its_fate_is_open(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_chunk_becomes_one_batch_and_only_while_its_fate_is_open(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     record = begun(ledger)
     for name in ("c1", "c2"):
         ledger.record_intent(chunk(record, name))
@@ -236,8 +249,8 @@ def test_a_chunk_becomes_one_batch_and_only_while_its_fate_is_open(tmp_path: Pat
     ]
 
 
-def test_the_first_moment_and_reason_of_a_lost_answer_stand(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_the_first_moment_and_reason_of_a_lost_answer_stand(opened: Callable[[], Ledger]) -> None:
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     ledger.record_lost_answer("c1", "answered 500")
@@ -247,8 +260,10 @@ def test_the_first_moment_and_reason_of_a_lost_answer_stand(tmp_path: Path) -> N
     assert (first.note, first.looked_for_since is None) == ("answered 500", False)
 
 
-def test_a_chunk_that_was_given_up_for_lost_may_still_become_a_batch(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_chunk_that_was_given_up_for_lost_may_still_become_a_batch(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     ledger.record_not_found("c1", "no such batch")
@@ -259,9 +274,9 @@ def test_a_chunk_that_was_given_up_for_lost_may_still_become_a_batch(tmp_path: P
 
 @pytest.mark.parametrize("foreign", [True, False])
 def test_an_adoption_that_is_taken_back_leaves_an_intent_and_no_batch(
-    tmp_path: Path, foreign: bool
+    opened: Callable[[], Ledger], foreign: bool
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     submit(ledger, "c1", "b1")
@@ -274,9 +289,9 @@ def test_an_adoption_that_is_taken_back_leaves_an_intent_and_no_batch(
 
 
 def test_requests_in_flight_are_those_of_open_intents_and_of_batches_that_run(
-    tmp_path: Path,
+    opened: Callable[[], Ledger],
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = opened()
     first, second = begun(ledger), begun(ledger, day="2026-11-19")
     for n, record in enumerate((first, first, first, second, second, second)):
         ledger.record_intent(replace(chunk(record, f"c{n}"), requests=10**n))
@@ -291,8 +306,10 @@ def test_requests_in_flight_are_those_of_open_intents_and_of_batches_that_run(
     assert ledger.in_flight() == 101_000
 
 
-def test_a_promoted_load_with_a_batch_that_is_not_read_back_is_unfinished(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_a_promoted_load_with_a_batch_that_is_not_read_back_is_unfinished(
+    opened: Callable[[], Ledger],
+) -> None:
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     submit(ledger, "c1", "b1")
@@ -303,9 +320,9 @@ def test_a_promoted_load_with_a_batch_that_is_not_read_back_is_unfinished(tmp_pa
 
 
 def test_a_chunk_given_up_for_lost_keeps_its_load_in_view_for_two_days(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = opened()
     record = begun(ledger)
     ledger.record_intent(chunk(record))
     ledger.record_not_found("c1", "no such batch")
@@ -316,9 +333,9 @@ def test_a_chunk_given_up_for_lost_keeps_its_load_in_view_for_two_days(
 
 
 def test_of_a_load_that_was_sent_again_only_the_newest_generation_is_among_the_newest(
-    tmp_path: Path,
+    opened: Callable[[], Ledger],
 ) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = opened()
     for day in ("2026-01-01", "2026-01-02"):
         ledger.record_gate(begun(ledger, day=day), promote=True, fingerprint="f")
     again = begun(ledger, generation=2, day="2026-01-02")

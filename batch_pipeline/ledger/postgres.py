@@ -1,0 +1,334 @@
+"""A ledger that many machines share: a schema of its own in a Postgres database.
+
+A load's lock is an advisory lock of a session that is used for nothing else: the server frees it when that
+session ends, and it notices within `_GONE_SECONDS` that a machine has vanished. A session may break while its
+process lives on (the server was restarted): then another process may get the lock. So nothing that money follows
+is written but over that very session, or a new one that has the lock and finds the load's chunks as they were.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from batch_pipeline.errors import ConfigurationError, OutageError, PipelineError
+from batch_pipeline.ledger.tables import chunks
+
+SCHEMA = "batch_pipeline"
+VARIABLE = "BATCH_PIPELINE_LEDGER"
+
+_CONNECT_SECONDS = 10
+# Each side looks after 5 s of silence, three times, 5 s apart; a write that nobody acknowledges fails sooner, so
+# that a process knows that it has lost its lock before the server gives it to another.
+_GONE_SECONDS = 20
+_SESSION = {
+    "search_path": SCHEMA,
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+_CLIENT = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 12_000,
+    "connect_timeout": _CONNECT_SECONDS,
+}
+_LONGEST_PAUSE = 2.0
+_LONGEST_LOOK = 0.5
+# Beginnings of SQLSTATEs: the connection broke; the server stops, starts, has no connection left, or is no longer
+# the one that is written to; a transaction lost against another.
+_AWAY_CODES = ("08", "57P", "53300", "25006", "40")
+# The account may not, there is no such database, it is not let in.
+_REFUSED_CODES = frozenset({"42501", "3D000", "28000", "28P01"})
+# libpq has no code for a connection that was never made. These are no matter of waiting.
+_REFUSED = (
+    "authentication failed",
+    "no password supplied",
+    "pg_hba.conf",
+    "does not exist",
+    "permission denied",
+    "not permitted",
+    "certificate",
+    "SSL",
+)
+
+T = TypeVar("T")
+
+
+class LedgerAwayError(OutageError):
+    """The ledger's database cannot be reached. What was committed is whole."""
+
+
+class LockLostError(PipelineError):
+    """This process held a load, and another may have changed it since."""
+
+
+@dataclass
+class _Held:
+    """A load that this process holds: over which session, and how many chunks it then had."""
+
+    session: Connection
+    chunks: int
+
+
+class PostgresHome:
+    """One ledger, as `Home` describes it. `wait_seconds` is how long an outage, or others' locks, are waited for.
+
+    Raises ConfigurationError for a URL that is none, and where psycopg is missing.
+    """
+
+    schema: str | None = SCHEMA
+
+    def __init__(self, url: str, wait_seconds: float) -> None:
+        parsed = _parsed(url)
+        self.place = f"{parsed.host or 'localhost'}:{parsed.port or 5432}/{parsed.database or ''}"
+        self._wait = wait_seconds
+        arguments = _arguments(parsed, wait_seconds)
+        self.engine = _engine(parsed, arguments)
+        # A session per lock: closing it frees the lock, whatever state it is in.
+        self._sessions = _engine(
+            parsed, arguments, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        self._held: dict[tuple[str, str], _Held] = {}
+        self._guard = threading.RLock()
+
+    def insert(self, table: Table) -> Any:
+        return insert(table)
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Raises LedgerAwayError when the database stays away, ConfigurationError where it refuses us."""
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception(is_away),
+                stop=stop_after_delay(self._wait),
+                wait=wait_random_exponential(0.05, _LONGEST_PAUSE),
+                reraise=True,
+            ):
+                with attempt:
+                    return work()
+        except DBAPIError as error:
+            if (sentence := self._sentence(error)) is None:
+                raise
+            raise sentence from None
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def only_here(self) -> Iterator[Connection]:
+        with self.engine.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(_key(SCHEMA))))
+            if not inspect(connection).has_schema(SCHEMA):
+                connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            yield connection
+
+    def keep_copy(self, version: int) -> None:
+        """Postgres has backups of its own; the migration is one transaction."""
+
+    @contextmanager
+    def try_hold(self, workload: str, load: str, wait_seconds: float) -> Iterator[bool]:
+        held = self._locked(workload, load, wait_seconds)
+        if held is None:
+            yield False
+            return
+        with self._guard:
+            self._held[workload, load] = held
+        try:
+            yield True
+        finally:
+            with self._guard:
+                del self._held[workload, load]
+                _close(held.session)
+
+    @contextmanager
+    def holding(self, workload: str, load: str) -> Iterator[Connection]:
+        """Yields over the session of the lock; where that has broken, over a new one that has the lock.
+
+        The caller may add chunks of the load, and nothing else. Without the lock it is any transaction.
+
+        Raises:
+            LockLostError: another process holds the load, or has sent of it meanwhile.
+            LedgerAwayError: the database stays away.
+        """
+        with self._guard:
+            held = self._held.get((workload, load))
+            if held is None:
+                with self.engine.begin() as connection:
+                    yield connection
+                return
+            self._renew(held, workload, load)
+            try:
+                with _transaction(held.session):
+                    yield held.session
+                    chunks_now = _chunks_of(held.session, workload, load)
+            except DBAPIError as error:
+                if (sentence := self._sentence(error)) is None:
+                    raise
+                raise sentence from None
+            held.chunks = chunks_now
+
+    def _renew(self, held: _Held, workload: str, load: str) -> None:
+        # SQLAlchemy would replace a session that broke by one without the lock, and say nothing.
+        if not (held.session.closed or held.session.invalidated):
+            try:
+                held.session.execute(select(1))
+                return
+            except DBAPIError as error:
+                if not is_away(error):
+                    raise
+        _close(held.session)
+        renewed = self._locked(workload, load, 0.0)
+        if renewed is not None:
+            held.session = renewed.session
+            if renewed.chunks == held.chunks:
+                return
+        raise LockLostError(
+            f"The ledger's database ended the session in which this process held {workload} {load}, and another "
+            "process has worked on that load since; this one sends no more of it, and nothing is lost."
+        )
+
+    def _locked(self, workload: str, load: str, wait_seconds: float) -> _Held | None:
+        """A session that has the load's lock, and how many chunks the load has."""
+        until = time.monotonic() + wait_seconds
+        pause = 0.02
+
+        def attempt() -> _Held | None:
+            session = self._sessions.connect()
+            try:
+                lock = select(func.pg_try_advisory_lock(_key(f"{workload}/{load}")))
+                if session.execute(lock).scalar():
+                    return _Held(session, _chunks_of(session, workload, load))
+            except BaseException:
+                _close(session)
+                raise
+            _close(session)
+            return None
+
+        while (held := self.patiently(attempt)) is None:
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_LOOK)
+        return held
+
+    def _sentence(self, error: DBAPIError) -> PipelineError | None:
+        said = _said(error)
+        if is_away(error):
+            return LedgerAwayError(
+                f"The ledger's database at {self.place} cannot be reached: {said}. Nothing is lost: look whether it "
+                f"runs and whether {VARIABLE} is right, then call again; it goes on from here."
+            )
+        code = getattr(error.orig, "sqlstate", None)
+        refused = code in _REFUSED_CODES if code else any(word in said for word in _REFUSED)
+        if not refused:
+            return None
+        return ConfigurationError(
+            f"The ledger's database at {self.place} does not let this account in or create what it needs: {said}. "
+            f"Look at {VARIABLE}; the account needs a schema {SCHEMA} of its own, or the right to create it."
+        )
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database could not be reached, as opposed to what it answers when it can."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlstate", None)
+    if code is not None:
+        return str(code).startswith(_AWAY_CODES)
+    from psycopg import InterfaceError, OperationalError
+
+    if not isinstance(error.orig, OperationalError | InterfaceError):
+        return False
+    return not any(word in _said(error) for word in _REFUSED)
+
+
+def _said(error: DBAPIError) -> str:
+    """What the server or libpq said, in a line; never the statement or its values."""
+    lines = str(error.orig).strip().splitlines() or ["no reason was given"]
+    return lines[0].strip().rstrip(".")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or not parsed.database:
+        raise ConfigurationError(
+            f"{VARIABLE} cannot be read as an address; write it as "
+            "postgresql+psycopg://user:password@host:5432/database, with special characters of the password "
+            "percent-encoded."
+        )
+    return parsed
+
+
+def _arguments(url: URL, wait_seconds: float) -> dict[str, Any]:
+    """libpq's, where the URL does not say otherwise."""
+    wait = max(int(wait_seconds * 1000), 1)
+    options = " ".join(f"-c {n}={v}" for n, v in {**_SESSION, "lock_timeout": wait}.items())
+    own = url.query.get("options")
+    arguments: dict[str, Any] = {
+        name: value for name, value in _CLIENT.items() if name not in url.query
+    }
+    return arguments | {"options": f"{options} {own}" if own else options}
+
+
+def _engine(url: URL, arguments: dict[str, Any], **options: Any) -> Engine:
+    try:
+        # Parameters are sentences, names and numbers; none is to appear in a traceback.
+        return create_engine(url, connect_args=arguments, hide_parameters=True, **options)
+    except ImportError:
+        raise ConfigurationError(
+            f"{VARIABLE} names a Postgres ledger, for which psycopg is missing; install it with "
+            "`pip install 'batch-pipeline[postgres]'`."
+        ) from None
+
+
+@contextmanager
+def _transaction(session: Connection) -> Iterator[None]:
+    """On a session that commits each statement by itself."""
+    session.execute(text("BEGIN"))
+    try:
+        yield
+    except BaseException:
+        with suppress(DBAPIError):
+            session.execute(text("ROLLBACK"))
+        raise
+    session.execute(text("COMMIT"))
+
+
+def _chunks_of(session: Connection, workload: str, load: str) -> int:
+    counted = select(func.count()).select_from(chunks)
+    return session.execute(
+        counted.where(chunks.c.workload == workload, chunks.c.load == load)
+    ).scalar_one()
+
+
+def _key(name: str) -> Any:
+    """An advisory lock's number. Two names of one number would only wait for each other."""
+    return func.hashtextextended(f"{SCHEMA}:{name}", 0)
+
+
+def _close(session: Connection) -> None:
+    with suppress(DBAPIError):
+        session.close()
