@@ -2,12 +2,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LAKE := $(VENV)/ducklake
 
 # The first interpreter that is new enough; override with `make PYTHON=/path/to/python3.12 install`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: install demo test bench whole-night soak nights ui lint lock clean
+.PHONY: install ducklake demo test bench whole-night soak nights ui lint lock clean
 
 install: $(STAMP)
 
@@ -19,13 +20,23 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# A second DuckDB with the extensions of a DuckLake, which PyPI has for that version only; the tests start it as a
+# process of its own.
+ducklake: $(LAKE)/.installed
+
+$(LAKE)/.installed: requirements-ducklake.lock $(STAMP)
+	@echo "Installing DuckDB with DuckLake into $(LAKE) ..."
+	@rm -rf $(LAKE)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(LAKE) --requirement requirements-ducklake.lock
+	@touch $@
+
 demo: install
 	@$(BIN)/batch-pipeline demo
 
 ui: install
 	@$(BIN)/batch-pipeline ui
 
-test: install lint
+test: install ducklake lint
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Whole nights with drawn faults and kills, on all cores; with CRASHES=1 also kill -9 at every boundary there is,

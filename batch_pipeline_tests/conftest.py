@@ -27,8 +27,10 @@ _IN_MEMORY = Path("/dev/shm")
 _ROOM = 4 << 30
 # The files whose tests take longest, longest first.
 _LONG = (
+    "deploy/test_hosts.py",
     "faults/test_crash_anywhere.py",
     "faults/test_seeded_nights.py",
+    "warehouse/test_ducklake.py",
     "dag/test_daemon.py",
     "test_reliability.py",
     "test_docs.py",

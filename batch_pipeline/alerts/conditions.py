@@ -16,6 +16,8 @@ LAGGING = "lagging"
 
 # The ledger's column.
 _LONGEST_KEY = 256
+# A sensor asks, whose tick must end; without the reasons an alert says less, and says it all the same.
+_STORE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,13 @@ def ledger_conditions(
 
 def _held(settings: Settings, record: Load) -> Condition:
     # It brings DuckDB and Arrow, and the sensors, the checks and the commands want this module's words alone.
+    from batch_pipeline.rows import shared
+    from batch_pipeline.rows.hurry import in_a_hurry
     from batch_pipeline.stages.kept_scorecards import kept_scorecard
 
     try:
-        gate = kept_scorecard(settings.state, record).gate
+        with in_a_hurry(_STORE_SECONDS):
+            gate = kept_scorecard(shared(settings), record).gate
     except PipelineError:
         gate = None
     said = gate.sentence if gate and not gate.promote else "The load is held by its gate."

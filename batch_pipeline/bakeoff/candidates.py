@@ -23,7 +23,7 @@ from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.bakeoff_name import bakeoff_name
 from batch_pipeline.stages.context import LoadContext
-from batch_pipeline.workload.spec import GatesSpec, SourceSpec
+from batch_pipeline.workload.spec import GatesSpec, PromoteSpec, SourceSpec
 from batch_pipeline.workload.workload import Workload
 
 RETIRES_SOON = timedelta(days=60)
@@ -205,6 +205,8 @@ def _derive(
         "dedupe": False,
         "reuse": False,
         "schedule": None,
+        # Its answers are never promoted.
+        "promote": PromoteSpec(),
     }
     return replace(workload, spec=spec.model_copy(update=changes))
 

@@ -203,7 +203,7 @@ class _Drive:
         """Closed for good, so that no purge takes it for unfinished; a promotion there will never be."""
         record = self._context.record()
         if record.gate is None:
-            keep_scorecard(self._context.settings.state, record, measure_load(self._context))
+            keep_scorecard(self._context.shared, record, measure_load(self._context))
             self._context.ledger.record_gate(record, promote=False, fingerprint="bakeoff")
         self.closed = True
 

@@ -33,7 +33,7 @@ def open_golden_rows(
     connection: duckdb.DuckDBPyConnection, workload: Workload, day: str
 ) -> GoldenRows:
     """Reads the golden file as a load of that day would. Raises ConfigurationError as `open_source`."""
-    source = open_source(workload, day, connection)
+    source = open_source(workload, day, connection, only_keys=True)
     present = [
         row[0] for row in connection.execute(f"DESCRIBE {GOLDEN_ROWS}").fetchall() if row[0] != ROW
     ]

@@ -15,6 +15,7 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger.records import Baseline
 from batch_pipeline.measure.bakeoff import Accepted, Ranking, RowOutcome, rank
 from batch_pipeline.measure.golden import golden_set, grade_rows
+from batch_pipeline.rows import shared
 from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.api_reasons import said_of_several
 from batch_pipeline.stages.baseline import is_readable, outcomes
@@ -140,7 +141,7 @@ def _accepted(bakeoff: Bakeoff, named: str, keys: list[str]) -> tuple[Accepted, 
     recorded: Baseline | None = bakeoff.candidates[0].ledger.baseline(bakeoff.workload.name)
     if recorded is None:
         return declared, f"{share}; none is recorded, so nothing is compared row by row"
-    path = outcomes(settings.state, recorded)
+    path = outcomes(shared(settings), recorded)
     when = f"the baseline recorded on {recorded.recorded_at:%Y-%m-%d}"
     if recorded.golden_fingerprint != named:
         return declared, f"{share}; {when} is of another golden set"
@@ -162,7 +163,7 @@ def _usual_rows(bakeoff: Bakeoff) -> int | None:
     """The median of the last graded loads' source rows."""
     graded = [
         night.measures["source_rows"].value
-        for night in nights(bakeoff.candidates[0].settings.state, bakeoff.workload.name)
+        for night in nights(bakeoff.candidates[0].settings, bakeoff.workload.name)
         if not night.cancelled and "source_rows" in night.measures
     ]
     known = [value for value in graded[-_NIGHTS:] if value]

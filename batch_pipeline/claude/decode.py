@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch_pipeline.rows import Place, arrow_file
+
 RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 # No answer comes near it; a longer line is no line.
@@ -103,7 +105,7 @@ class Reading:
 
 
 def read_results(
-    raw: Path, sent: Path, to: Path, *, token: str, chunk_id: str, counts: dict[str, int] | None
+    raw: Path, sent: Place, to: Path, *, token: str, chunk_id: str, counts: dict[str, int] | None
 ) -> Reading:
     """Parses a results file into the Parquet file `to`, one line per row of `sent`, in no order.
 
@@ -153,7 +155,7 @@ def token_of(custom_id: str) -> str | None:
     return token if ours else None
 
 
-def mark_gone(sent: Path, to: Path, *, chunk_id: str) -> Reading:
+def mark_gone(sent: Place, to: Path, *, chunk_id: str) -> Reading:
     """Writes `to` for a batch whose results the API no longer has: every row is `gone`."""
     with _Writer(sent, to, chunk_id) as writer:
         writer.fill("gone")
@@ -163,8 +165,8 @@ def mark_gone(sent: Path, to: Path, *, chunk_id: str) -> Reading:
 class _Writer:
     """Writes a line for each request of `sent`, by its position there, each once; its passengers follow it."""
 
-    def __init__(self, sent: Path, to: Path, chunk_id: str) -> None:
-        table = parquet.read_table(sent)
+    def __init__(self, sent: Place, to: Path, chunk_id: str) -> None:
+        table = parquet.read_table(arrow_file(sent))
         self._passengers = None
         if _CARRIER in table.column_names:
             carried = compute.is_valid(table[_CARRIER])

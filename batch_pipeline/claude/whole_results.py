@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from batch_pipeline.claude.decode import RESULT_TYPES, Defects, Reading
+from batch_pipeline.rows import Place
 
 # Of a line; DuckDB holds some of this size per thread. Longer ones are read line by line.
 _MOST_LINE_BYTES = 1 << 22
@@ -59,7 +60,7 @@ _LINE = """{custom_id: 'VARCHAR', result: 'STRUCT(type VARCHAR,
 def read_whole_results(
     connection: duckdb.DuckDBPyConnection,
     raw: Path,
-    sent: Path,
+    sent: Place,
     to: Path,
     *,
     token: str,
@@ -117,7 +118,7 @@ def read_whole_results(
     return Reading(results, Defects()) if complete and not miscounted else None
 
 
-def _sendings(connection: duckdb.DuckDBPyConnection, sent: Path) -> tuple[int, int]:
+def _sendings(connection: duckdb.DuckDBPyConnection, sent: Place) -> tuple[int, int]:
     """Makes the table `sendings` with the custom_id that answers each row; how many requests and passengers."""
     described = connection.execute("DESCRIBE FROM read_parquet(?)", [str(sent)]).fetchall()
     of = '"of"' if "of" in {name for name, *_ in described} else "NULL"

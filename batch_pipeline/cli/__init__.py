@@ -21,6 +21,7 @@ COMMANDS = {
     "review": ("review", "Rows that no model could answer: out to people, and back in."),
     "cancel": ("cancel", "Stop spending on a load, and close it with what came."),
     "promote": ("promote", "Promote a load that the gate holds, with a reason."),
+    "rollback": ("rollback", "Take a promoted load back out of the system of record."),
     "bakeoff": ("bakeoff", "The golden set over several models: the cheapest that is good enough."),
     "baseline": ("baseline", "Record or show the golden outcome that loads are held against."),
     "alerts": ("alerts", "What is wrong now, and who was told."),

@@ -56,7 +56,7 @@ def drive(context: LoadContext, *, max_wait: float | None = None, resend: bool =
         open_instance(context.settings) as instance,
         Progress(context) as progress,
     ):
-        end_abandoned_runs(instance)
+        end_abandoned_runs(instance, context.workload.name, context.ledger)
         drive_it = _Drive(context, Jobs(context, instance), progress, deadline)
         try:
             with interruptible():

@@ -41,9 +41,10 @@ def export(workload: str, load: str | None, target: str, exact: bool) -> None:
     record = context.record()
     if record.promoted_at is None:
         held = record.gate == "hold"
+        why = "held by its gate" if held else "not finished"
+        why = "rolled back" if record.rolled_back else why
         click.echo(
-            f"batch-pipeline: {context} is {'held by its gate' if held else 'not finished'}, so nothing was "
-            "promoted; see `batch-pipeline scorecard`.",
+            f"batch-pipeline: {context} is {why}, so nothing of it is promoted; see `batch-pipeline scorecard`.",
             err=True,
         )
         sys.exit(EXIT_HELD if held else EXIT_UNFINISHED)

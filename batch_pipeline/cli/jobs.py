@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 
 from batch_pipeline.dag.build import build_definitions
-from batch_pipeline.dag.instance import PROCESS_TAG, process_tag
 from batch_pipeline.dag.naming import asset_key, job_name, load_tags
+from batch_pipeline.dag.run_worker import PROCESS_TAG, carrying_out, process_tag
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.stages import stopping
 from batch_pipeline.stages.context import LoadContext
@@ -40,16 +41,20 @@ class Jobs:
         """Runs one job for the load. Raises JobFailedError with the failing step's sentence."""
         name = self._context.workload.name
         job = self._definitions.resolve_job_def(job_name(name, kind))
-        result = _to_its_end(
-            lambda: job.execute_in_process(
-                instance=self.instance,
-                partition_key=self._context.load,
-                run_config={**_QUIET, "ops": ops or {}},
-                asset_selection=[asset_key(name, step) for step in steps] if steps else None,
-                tags={**load_tags(name, self._context.load), PROCESS_TAG: process_tag()},
-                raise_on_error=False,
+        run_id = make_new_run_id()
+        with carrying_out(run_id) as tags:
+            tags |= {**load_tags(name, self._context.load), PROCESS_TAG: process_tag()}
+            result = _to_its_end(
+                lambda: job.execute_in_process(
+                    instance=self.instance,
+                    partition_key=self._context.load,
+                    run_config={**_QUIET, "ops": ops or {}},
+                    asset_selection=[asset_key(name, step) for step in steps] if steps else None,
+                    run_id=run_id,
+                    tags=tags,
+                    raise_on_error=False,
+                )
             )
-        )
         if not result.success:
             raise _failure(result)
 

@@ -10,11 +10,15 @@ from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.claude.errors import UnreachableError
 from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Ledger
+from batch_pipeline.rows import ObjectPath, shared
 from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.next_step import Action, next_step
+from batch_pipeline.stages.promotable import require_promotable
 from batch_pipeline.stages.source import check_source
+from batch_pipeline.stages.source_check import SOURCE
+from batch_pipeline.warehouse import check_warehouse
 from batch_pipeline.workload.catalogue import find_workload
 
 
@@ -22,7 +26,9 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     """The load to drive, checked. Leaves no trace when it fails.
 
     Raises:
-        ConfigurationError: workload, source, golden set, checks, prices, date, API key or state folder.
+        ConfigurationError: workload, source, golden set, checks, prices, date, API key, state folder or the store
+            of the rows, or the place that rows are promoted to.
+        PipelineError: a store or a database that one of them is in does not answer.
     """
     settings = Settings.from_environment()
     workload = find_workload(name, settings)
@@ -34,12 +40,17 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     if not begun or resend:
         with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:
             check_source(workload, day, connection)
+            described = connection.execute(f"DESCRIBE FROM {SOURCE}").fetchall()
+            columns = {row[0]: row[1] for row in described}
+            require_promotable(connection, workload, settings, columns, SOURCE)
     if resend or _will_call(ledger, name, day):
         _check_address()
         # An API that does not answer is no matter of configuration: the drive goes on trying.
         with suppress(UnreachableError):
             BatchesApi().check_access()
     _check_state(settings.state)
+    _check_rows(settings)
+    check_warehouse(settings)
     return LoadContext.open(workload, day, settings)
 
 
@@ -68,13 +79,24 @@ def _check_address() -> None:
         )
 
 
+def _check_rows(settings: Settings) -> None:
+    root = shared(settings)
+    if isinstance(root, ObjectPath):
+        root.store.check()
+    elif root != settings.state:
+        _check_folder("The folder of the rows,", root, "BATCH_PIPELINE_ROWS")
+
+
 def _check_state(state: Path) -> None:
+    _check_folder("The state folder", state, "BATCH_PIPELINE_STATE")
+
+
+def _check_folder(what: str, folder: Path, setting: str) -> None:
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=state):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ConfigurationError(
-            f"The state folder {state} cannot be written ({error.strerror}); mend that, or set "
-            "BATCH_PIPELINE_STATE to another folder."
+            f"{what} {folder} cannot be written ({error.strerror}); mend that, or set {setting} to another folder."
         ) from None

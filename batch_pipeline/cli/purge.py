@@ -60,6 +60,7 @@ def purge(
     from batch_pipeline.claude.client import BatchesApi
     from batch_pipeline.ledger import Ledger
     from batch_pipeline.ledger.transactions import now
+    from batch_pipeline.rows import shared
     from batch_pipeline.stages.purge import Purge
 
     settings = Settings.from_environment()
@@ -78,6 +79,7 @@ def purge(
         measure=lambda record: _measured(record, settings, ledger),
         api=BatchesApi if delete_batches else None,
         dry_run=dry_run,
+        shared=shared(settings),
     )
     done = []
     for one in work.run(workloads):

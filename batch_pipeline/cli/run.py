@@ -20,6 +20,8 @@ from batch_pipeline.settings import Settings
 if TYPE_CHECKING:
     from batch_pipeline.stages.scorecard import Scorecard
 
+_CARD_SECONDS = 5.0
+
 
 @click.command()
 @workload_argument
@@ -106,6 +108,7 @@ def _drive(
 def _card(workload: str, load: str | None) -> Scorecard:
     """The load's measures, or an empty scorecard where they cannot be had."""
     from batch_pipeline.ledger import Ledger
+    from batch_pipeline.rows.hurry import in_a_hurry
     from batch_pipeline.stages.context import LoadContext
     from batch_pipeline.stages.scorecard import empty_scorecard, measure_load
     from batch_pipeline.workload.catalogue import find_workload
@@ -116,7 +119,9 @@ def _card(workload: str, load: str | None) -> Scorecard:
         load = load or found.last_complete_day()
         ledger = Ledger.existing(settings)
         if ledger is not None:
-            return measure_load(LoadContext(found, load, settings, ledger))
+            # A store that is down has been waited for already.
+            with in_a_hurry(_CARD_SECONDS):
+                return measure_load(LoadContext(found, load, settings, ledger))
     except Exception as error:
         if not isinstance(error, PipelineError) and obstacle(error) is None:
             raise

@@ -28,9 +28,9 @@ from batch_pipeline.alerts.conditions import (
 )
 from batch_pipeline.alerts.reconcile import Look
 from batch_pipeline.dag.check_kinds import LEDGER_CHECKS, kind_of
-from batch_pipeline.dag.instance import PROCESS_TAG, process_tag
 from batch_pipeline.dag.naming import PUBLISH_STEPS, STEPS, WORK_TAG, WORKLOAD_TAG, job_name
-from batch_pipeline.dag.sensor import MOST_TRIES
+from batch_pipeline.dag.run_worker import PROCESS_TAG, process_tag
+from batch_pipeline.dag.sensor import tried_in_vain
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.ledger.alerting import Alert
 
@@ -200,7 +200,7 @@ def _is_tried_again(instance: dg.DagsterInstance, run: dg.DagsterRun, record: Lo
         # A command tries again by itself; the one that asks here has come to its end.
         return process != process_tag()
     if work := run.tags.get(WORK_TAG):
-        return instance.get_runs_count(dg.RunsFilter(tags={WORK_TAG: work})) < MOST_TRIES
+        return not tried_in_vain(instance, work)
     # The sensor goes on with whatever the ledger knows of.
     return record is not None
 

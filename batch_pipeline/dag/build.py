@@ -27,13 +27,14 @@ from batch_pipeline.dag.naming import (
     schedule_name,
 )
 from batch_pipeline.dag.publish_assets import publish_assets
+from batch_pipeline.dag.rollback_job import build_rollback_job
+from batch_pipeline.dag.run_worker import announcing_executor
 from batch_pipeline.dag.sending_check import build_sending_check, build_watch_job
 from batch_pipeline.dag.sensor import build_sensor
 from batch_pipeline.dag.submit_assets import submit_assets
 from batch_pipeline.workload.workload import Workload
 
-# A run is seconds of work; a process per step would cost more than the step.
-EXECUTOR = dg.in_process_executor
+EXECUTOR = announcing_executor
 
 _JOBS = (
     ("submit", SUBMIT_STEPS, "Reads the load's rows and sends them."),
@@ -68,11 +69,12 @@ def build_definitions(workload: Workload) -> dg.Definitions:
         assets = [*submit_assets(face), *collect_assets(face), *publish_assets(face)]
     watch = build_watch_job(workload, partitions, EXECUTOR)
     cancel = build_cancel_job(workload, partitions, EXECUTOR)
+    rollback = build_rollback_job(workload, partitions, EXECUTOR)
     bakeoff = build_bakeoff_job(workload, EXECUTOR)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*jobs, watch, cancel, bakeoff],
+        jobs=[*jobs, watch, cancel, rollback, bakeoff],
         sensors=[build_sensor(workload, [*jobs, watch]), build_alert_sensor(workload.name)],
         schedules=[_schedule(workload)] if spec.schedule else [],
     )

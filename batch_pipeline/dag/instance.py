@@ -1,7 +1,6 @@
 """Dagster's instance for this project: its history lies in the state folder, however it is started."""
 
 import os
-import socket
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import dagster as dg
 from dagster._core.instance import InstanceRef
 from filelock import FileLock
 
-from batch_pipeline.dag.naming import WAREHOUSE_POOL
-from batch_pipeline.processes import alive
+from batch_pipeline.dag.naming import WAREHOUSE_POOL, WORKLOAD_TAG
+from batch_pipeline.dag.run_worker import is_gone
+from batch_pipeline.ledger import Ledger
 from batch_pipeline.settings import Settings
 
 _OPENING_SECONDS = 120.0
@@ -22,7 +22,6 @@ _IN_PROCESS = {
         "class": "NoOpComputeLogManager",
     }
 }
-PROCESS_TAG = ".dagster/batch_pipeline_process"
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -52,26 +51,29 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_PROCESS))
 
 
-def process_tag() -> str:
-    """Names this process, so that another can tell whether it is still there."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+def end_abandoned_runs(
+    instance: dg.DagsterInstance, workload: str, ledger: Ledger | None = None
+) -> None:
+    """Marks runs as failed whose process is dead, and frees what finished runs still hold.
 
-
-def end_abandoned_runs(instance: dg.DagsterInstance) -> None:
-    """Marks runs as failed whose process on this machine is dead, and frees what finished runs still hold.
-
-    A run inside a command that was killed would otherwise stay "started" for ever, and keep its slot of the
-    warehouse's pool: every later publish, of any workload, would wait for it.
+    A run of a process, or a whole machine, that was killed would otherwise stay "started" for ever. Its load would
+    wait for it, and so would every later publish, of any workload, for its slot of the warehouse's pool. Looked at
+    are the runs in the workload's way.
     """
+    holders = _slot_holders(instance)
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     for run in instance.get_runs(started):
-        host, _, pid = run.tags.get(PROCESS_TAG, "").rpartition(":")
-        if host == socket.gethostname() and not alive(int(pid)):
+        in_the_way = run.run_id in holders or run.tags.get(WORKLOAD_TAG, workload) == workload
+        if in_the_way and is_gone(run, ledger):
             instance.report_run_failed(run, "The process that ran this is gone.")
+    for run_id in holders:
+        holder = instance.get_run_by_id(run_id)
+        if holder is None or holder.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def _slot_holders(instance: dg.DagsterInstance) -> set[str]:
     storage = instance.event_log_storage
     if WAREHOUSE_POOL not in storage.get_concurrency_keys():
-        return
-    for slot in storage.get_concurrency_info(WAREHOUSE_POOL).claimed_slots:
-        holder = instance.get_run_by_id(slot.run_id)
-        if holder is None or holder.is_finished:
-            storage.free_concurrency_slots_for_run(slot.run_id)
+        return set()
+    return storage.get_concurrency_info(WAREHOUSE_POOL).active_run_ids

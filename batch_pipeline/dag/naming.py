@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from batch_pipeline.settings import Settings
+
 STEPS = (
     "source_rows",
     "batch_submission",
@@ -24,12 +26,17 @@ WORK_TAG = ".dagster/batch_pipeline_work"
 WAREHOUSE_POOL = "batch_pipeline_warehouse"
 
 
+def warehouse_pool() -> str | None:
+    """None where the warehouse is a DuckLake: nothing locks it, so nobody need wait."""
+    return None if Settings.from_environment().warehouse else WAREHOUSE_POOL
+
+
 def asset_key(workload: str, step: str) -> dg.AssetKey:
     return dg.AssetKey([workload, step])
 
 
 def job_name(workload: str, kind: str) -> str:
-    """`kind` is submit, collect, publish, cancel, watch or bakeoff."""
+    """`kind` is submit, collect, publish, cancel, rollback, watch or bakeoff."""
     return f"{workload}__{kind}"
 
 

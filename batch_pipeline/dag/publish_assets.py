@@ -12,9 +12,10 @@ from batch_pipeline.dag.metadata import (
     schema,
     scorecard_numbers,
 )
-from batch_pipeline.dag.naming import WAREHOUSE_POOL
+from batch_pipeline.dag.naming import warehouse_pool
 from batch_pipeline.dag.trend_checks import night_results, night_specs, open_results
 from batch_pipeline.ledger.records import Phase
+from batch_pipeline.targets import target_of
 
 
 class PromoteConfig(dg.Config):
@@ -40,7 +41,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         ),
         output_required=False,
         check_specs=night_specs(face.workload, face.partitions),
-        pool=WAREHOUSE_POOL,
+        pool=warehouse_pool(),
         description="The measures of the finished load, the golden score among them, written to the "
         "metrics; and the gate's decision. Yields nothing while rows are open.",
     )
@@ -76,7 +77,7 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
         **face.of(
             "promoted_rows",
             ["golden_score"],
-            {"duckdb"},
+            {target_of(face.workload).kind},
             {
                 **schema(
                     (face.workload.spec.source.key, "varchar", "The source's key."),
@@ -86,10 +87,10 @@ def publish_assets(face: AssetFace) -> list[dg.AssetsDefinition]:
                     ("_batch_id", "varchar", "The batch it came in."),
                     ("_load", "varchar", "The load that promoted it."),
                 ),
-                "dagster/table_name": f"promoted.{face.workload.name}",
+                "dagster/table_name": target_of(face.workload).name,
             },
         ),
-        pool=WAREHOUSE_POOL,
+        pool=warehouse_pool(),
         description="Validated rows in the system of record, with provenance. Asks the gate itself, "
         "however it is launched; launching it again changes nothing.",
     )

@@ -24,6 +24,7 @@ from batch_pipeline.dag.naming import (
     partition_tags,
     sensor_name,
 )
+from batch_pipeline.dag.run_worker import WORKER_TAG
 from batch_pipeline.dag.sending_check import sending_signature
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Batch, Ledger, Load
@@ -41,6 +42,8 @@ TICK_BUDGET_SECONDS = 40.0
 LEDGER_WAIT_SECONDS = 15.0
 # A piece of work that failed this often waits for a person: the failed runs say why.
 MOST_TRIES = 3
+# Of which those do not count whose process or machine died under them; but for ever it is not tried either.
+MOST_LOST = 10
 # An observation per tick would flood the event log for a wait of up to 24 hours.
 OBSERVE_SECONDS = 600.0
 # The cursor's key, beside the loads', for the load that a tick which ran out of time came to last.
@@ -81,7 +84,7 @@ def tick(workload: Workload, context: dg.SensorEvaluationContext) -> dg.SensorRe
     loads = ledger.unfinished_loads(workload.name) if ledger else []
     if not loads or ledger is None:
         return dg.SensorResult(skip_reason="No load is unfinished.")
-    end_abandoned_runs(context.instance)
+    end_abandoned_runs(context.instance, workload.name, ledger)
     deadline = Deadline(TICK_BUDGET_SECONDS)
     shown: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     came_to: str | None = None
@@ -158,7 +161,7 @@ def _request(
     if busy:
         return None, f"{load}: a run is under way"
     tries = instance.get_runs_count(dg.RunsFilter(tags={WORK_TAG: work}))
-    if tries >= MOST_TRIES:
+    if tried_in_vain(instance, work):
         return (
             None,
             f"{load}: {kind} failed {tries} times and waits for a person; launch it by hand",
@@ -173,6 +176,22 @@ def _request(
         ),
         f"{load}: {kind}",
     )
+
+
+def tried_in_vain(instance: dg.DagsterInstance, work: str) -> bool:
+    """Whether a piece of work failed so often that the sensor leaves it to a person."""
+    tries = instance.get_runs(dg.RunsFilter(tags={WORK_TAG: work}), limit=MOST_TRIES + MOST_LOST)
+    if len(tries) < MOST_TRIES:
+        return False
+    lost = sum(_was_lost(instance, run) for run in tries)
+    return lost > MOST_LOST or len(tries) - lost >= MOST_TRIES
+
+
+def _was_lost(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run that had begun failed though none of its steps did: its process, or its machine, is gone."""
+    if run.status is not dg.DagsterRunStatus.FAILURE or WORKER_TAG not in run.tags:
+        return False
+    return not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
 
 
 _UNFINISHED = [

@@ -69,17 +69,17 @@ def night_results(context: LoadContext) -> Iterator[dg.AssetCheckResult]:
     from batch_pipeline.stages.noticed import noticed
     from batch_pipeline.warehouse.history import nights
 
-    spec, state, load = context.workload.spec, context.settings.state, context.load
+    spec, where, load = context.workload.spec, context.settings, context.load
     asset = asset_key(spec.name, "golden_score")
-    history = nights(state, spec.name, load)
+    history = nights(where, spec.name, load)
     if history[-1].cancelled:
         yield from _untouched(asset, f"{load} was cancelled, so it says nothing of the nights.")
         return
     page = spec.trends.page
     for finding in trends_of(history, spec):
         yield _trend(asset, finding, page=page)
-    yield _slices(asset, broken(state, spec.name, load), page=page, declared=bool(spec.slices))
-    for one in (*noticed(state, spec, load), cache_pays(context)):
+    yield _slices(asset, broken(where, spec.name, load), page=page, declared=bool(spec.slices))
+    for one in (*noticed(where, spec, load), cache_pays(context)):
         yield _result(asset, one.name, passed=not one.unusual, sentence=one.sentence)
 
 

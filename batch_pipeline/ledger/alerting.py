@@ -161,6 +161,8 @@ class Alerting(Transactions):
         condition = (
             select(of_this.c.condition)
             .where(of_this.c.alert_id == deliveries.c.alert_id)
+            # Of the outermost query: within two more, SQLAlchemy would list the deliveries anew.
+            .correlate(deliveries)
             .scalar_subquery()
         )
         before = or_(
@@ -243,7 +245,7 @@ class Alerting(Transactions):
         )
 
     def held_loads(self, workloads: Collection[str]) -> list[Load]:
-        """Latest generations that the gate holds and nobody cancelled or purged."""
+        """Latest generations that the gate holds and nobody cancelled, rolled back or purged."""
         query = (
             select(loads)
             .where(
@@ -252,6 +254,7 @@ class Alerting(Transactions):
                 loads.c.gate == "hold",
                 loads.c.promoted_at.is_(None),
                 loads.c.cancelled_at.is_(None),
+                loads.c.rolled_back_at.is_(None),
                 loads.c.purged_at.is_(None),
             )
             .order_by(loads.c.load)

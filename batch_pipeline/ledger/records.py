@@ -78,10 +78,18 @@ class Load:
     purged_at: datetime | None
     held_by: str | None = None
     pilot_passed_at: datetime | None = None
+    rolled_back_at: datetime | None = None
+    rolled_back_by: str | None = None
+    rollback_reason: str | None = None
 
     @property
     def cancelled(self) -> bool:
         return self.cancelled_at is not None
+
+    @property
+    def rolled_back(self) -> bool:
+        """Its promotion was undone, and it was not promoted again since."""
+        return self.rolled_back_at is not None and self.promoted_at is None
 
 
 @dataclass(frozen=True)

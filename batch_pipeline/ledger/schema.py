@@ -23,7 +23,7 @@ from batch_pipeline.ledger.home import Home
 from batch_pipeline.ledger.tables import metadata
 
 # The newest step's number: raise it with every new file in migrations/versions.
-VERSION = 5
+VERSION = 6
 
 # In the place of a version: `batch-pipeline migrate` has moved the ledger.
 _MOVED = "moved"

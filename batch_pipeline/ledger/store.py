@@ -15,6 +15,7 @@ from batch_pipeline.ledger.generations import is_latest, load_of
 from batch_pipeline.ledger.home import Home, SqliteHome
 from batch_pipeline.ledger.records import ChunkState, Load, Override, Phase
 from batch_pipeline.ledger.reviewing import Reviewing
+from batch_pipeline.ledger.rolling_back import RollingBack
 from batch_pipeline.ledger.schema import bring_up_to_date, recorded_version
 from batch_pipeline.ledger.sendings import Sendings
 from batch_pipeline.ledger.tables import batches, chunks, loads, overrides
@@ -30,7 +31,7 @@ _KEY = (loads.c.workload, loads.c.load, loads.c.generation)
 _CHUNKS_KEY = (chunks.c.workload, chunks.c.load, chunks.c.generation)
 
 
-class Ledger(Sendings, Baselines, Reviewing, Alerting):
+class Ledger(Sendings, Baselines, Reviewing, RollingBack, Alerting):
     """Opens (and creates) the ledger. Cheap to make; safe in many processes."""
 
     def __init__(

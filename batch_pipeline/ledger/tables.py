@@ -82,6 +82,11 @@ loads = Table(
     Column("purged_at", UtcTime),  # its row data was removed
     Column("held_by", String(16)),  # pilot | budget: the gate that was closed before all was sent
     Column("pilot_passed_at", UtcTime),  # since then the rest may be sent
+    Column(
+        "rolled_back_at", UtcTime
+    ),  # its promotion was undone last; again promoted if promoted_at
+    Column("rolled_back_by", String(128)),
+    Column("rollback_reason", String),
     _open("loads_not_promoted", "promoted_at IS NULL", "workload", "load"),
 )
 

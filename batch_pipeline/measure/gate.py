@@ -49,6 +49,7 @@ def decide(
     unpriced: int = 0,
     unpriced_usd: float | None = None,
     reused: int = 0,
+    rolled_back: str | None = None,
 ) -> GateDecision:
     """The gate of a settled load. An override opens it for any reason but a leak.
 
@@ -57,6 +58,7 @@ def decide(
     findings = [
         _coverage(coverage),
         *([_Finding("hold", f"the load was cancelled: {cancelled}")] if cancelled else []),
+        *([_Finding("hold", f"the load was rolled back {rolled_back}")] if rolled_back else []),
         *([] if validated or not coverage.denominator else [_Finding("hold", _NOTHING)]),
         *([_Finding("leak", changed)] if changed else []),
         *([] if batches_reconciled else [_Finding("leak", _UNRECONCILED)]),

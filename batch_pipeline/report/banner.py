@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from batch_pipeline.measure.gate import GateDecision
 from batch_pipeline.report.facts import PageFacts
 from batch_pipeline.report.wording import plural
-from batch_pipeline.stages.scorecard import Scorecard
+from batch_pipeline.stages.scorecard import Scorecard, rollback_sentence
 
 # How a thing stands, by the shape that shows it beside its word.
 SHAPES = {"good": "✓", "watch": "◆", "bad": "✕", "open": "…", "none": "○"}
@@ -34,6 +34,9 @@ def banner_of(facts: PageFacts) -> Banner:
         return Banner(
             "bad", "Cancelled", f"The load was cancelled{reason}.", gate.reasons if gate else ()
         )
+    if record is not None and record.rolled_back and gate is not None and not gate.promote:
+        said = rollback_sentence(record)
+        return Banner("bad", "Rolled back", f"The promotion was undone {said}.", gate.reasons)
     if gate is None:
         return _undecided(card)
     return _decided(card, gate)

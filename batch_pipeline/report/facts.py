@@ -69,11 +69,11 @@ class PageFacts:
 
 def gather(context: LoadContext, card: Scorecard) -> PageFacts:
     """Reads what the page of `card`'s load shows beside the scorecard."""
-    state, name = context.settings.state, card.workload
+    where, name = context.settings, card.workload
     record = context.ledger.load(name, card.load)
-    graded = nights(state, name, until=card.load)
+    graded = nights(where, name, until=card.load)
     shown = graded[-MOST_NIGHTS:]
-    before = graded_before(state, name, shown[0].load) if shown else 0
+    before = graded_before(where, name, shown[0].load) if shown else 0
     # A load that is not graded, or was cancelled, says nothing of a trend.
     judged = bool(graded) and graded[-1].load == card.load and not graded[-1].cancelled
     chunks = {c.chunk_id: c for c in context.ledger.chunks(record)} if record else {}
@@ -84,8 +84,8 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
         record=record,
         nights=shown,
         earlier_nights=before,
-        slices=slice_nights(state, name, until=card.load),
-        labels=label_nights(state, name, until=card.load),
+        slices=slice_nights(where, name, until=card.load),
+        labels=label_nights(where, name, until=card.load),
         batches=[
             (batch, chunks[batch.chunk_id])
             for batch in (context.ledger.batches(record) if record else [])
@@ -96,12 +96,12 @@ def gather(context: LoadContext, card: Scorecard) -> PageFacts:
         trends={one.watched.measure: one for one in trends_of(graded, context.workload.spec)}
         if judged
         else {},
-        broken=broken(state, name, card.load) if judged else [],
-        noticed=[*noticed(state, context.workload.spec, card.load), cache_pays(context)]
+        broken=broken(where, name, card.load) if judged else [],
+        noticed=[*noticed(where, context.workload.spec, card.load), cache_pays(context)]
         if judged
         else [],
-        month=month_savings(state, name, card.load) if judged else [],
-        explained=costs_explained(state, name, card.load) if judged else None,
+        month=month_savings(where, name, card.load) if judged else [],
+        explained=costs_explained(where, name, card.load) if judged else None,
         alerts=context.ledger.open_alerts([name]),
         review=_review(context, record, card),
         previous=context.ledger.load_before(name, card.load),

@@ -12,8 +12,8 @@ from batch_pipeline.report.chart import sparkline
 from batch_pipeline.report.rendering import render
 from batch_pipeline.report.wording import percent, plural, usd
 from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying
 from batch_pipeline.stages.context import LoadContext
+from batch_pipeline.warehouse.history import last_of_each
 from batch_pipeline.workload.spec import NAME
 
 _NIGHTS = 30
@@ -54,7 +54,7 @@ def write_index(context: LoadContext) -> Path:
     state = context.settings.state
     # A bake-off's loads are of no workload that anybody declared; its name could not be.
     newest = [one for one in context.ledger.newest_of_each() if NAME.fullmatch(one.workload)]
-    nights = _nights(state, context.scratch)
+    nights = _nights(context)
     today = datetime.now(UTC).date()
     lines = [_line(state, one, nights.get(one.workload, []), today) for one in newest]
     lines.sort(key=lambda line: (_URGENCY.index(line.state), line.workload))
@@ -95,6 +95,8 @@ def _line(state: Path, load: Load, nights: Sequence[dict[str, Any]], today: date
 def _standing(load: Load, night: dict[str, Any] | None) -> tuple[str, str]:
     if load.cancelled:
         return "bad", "cancelled"
+    if load.rolled_back:
+        return "bad", "rolled back"
     if load.promoted_at is not None:
         overridden = night and night["load"] == load.load and night["override_reason"] is not None
         return ("watch", "promoted by override") if overridden else ("good", "promoted")
@@ -111,18 +113,10 @@ def _age(days: int) -> str:
     return {0: "today", 1: "yesterday"}.get(days, f"{days:,} days ago")
 
 
-def _nights(state: Path, scratch: Path) -> dict[str, list[dict[str, Any]]]:
+def _nights(context: LoadContext) -> dict[str, list[dict[str, Any]]]:
     """The last graded nights of each workload, the oldest first."""
-    path = state / "metrics" / "nights.parquet"
-    if not path.is_file():
-        return {}
     columns = ["workload", "load", "override_reason", *_MEASURES]
-    with querying(scratch) as connection:
-        rows = connection.execute(
-            f"SELECT {', '.join(columns)} FROM read_parquet(?) QUALIFY "
-            f"row_number() OVER (PARTITION BY workload ORDER BY load DESC) <= {_NIGHTS} ORDER BY load",
-            [str(path)],
-        ).fetchall()
+    rows = last_of_each(context.settings, columns, _NIGHTS)
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row[0], []).append(dict(zip(columns, row, strict=True)))

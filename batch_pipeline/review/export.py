@@ -15,7 +15,7 @@ from batch_pipeline.review.answer import fields_of
 from batch_pipeline.review.cells import guarded, shown, written
 from batch_pipeline.review.columns import header
 from batch_pipeline.review.queue import open_queue, require_reviewable
-from batch_pipeline.rows import replacing
+from batch_pipeline.rows import Place, replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.decisions import decisions
@@ -79,7 +79,7 @@ def export_queue(
         return Exported(rows, queue, decided if everything else queue - rows)
 
 
-def _inputs(connection: duckdb.DuckDBPyConnection, source: Path, key: str) -> list[str]:
+def _inputs(connection: duckdb.DuckDBPyConnection, source: Place, key: str) -> list[str]:
     described = connection.execute("DESCRIBE FROM read_parquet(?)", [str(source)]).fetchall()
     return [name for name, *_ in described if name not in (*OWN_COLUMNS, key)]
 

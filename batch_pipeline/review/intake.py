@@ -102,7 +102,7 @@ def take_in(context: LoadContext, path: Path, *, by: str, golden: bool = False) 
 def _working(folder: LoadFolder) -> Iterator[Path]:
     """A folder among the load's rows, so that what a crash leaves of them goes with them."""
     shutil.rmtree(folder.review, ignore_errors=True)
-    folder.review.mkdir()
+    folder.review.mkdir(parents=True)
     try:
         yield folder.review
     finally:

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 _MOST_THREADS = 8
+# What DuckDB reads the objects of shared stores through; none while all rows are local.
+_filesystems: dict[str, Any] = {}
 
 
 class _Database:
@@ -71,6 +74,25 @@ def connected(scratch: Path, memory: int) -> Iterator[duckdb.DuckDBPyConnection]
             database.leave()
 
 
+def offer(filesystem: Any) -> None:
+    """Lets every connection of this module read through an fsspec filesystem from now on, the open ones included."""
+    _filesystems[str(filesystem.protocol)] = filesystem
+    with _database.lock:
+        if _database.connection is not None:
+            register_stores(_database.connection)
+
+
+def register_stores(connection: duckdb.DuckDBPyConnection) -> None:
+    """Lets a connection's database read what lies in object stores; nothing where none is configured."""
+    if not _filesystems:
+        return
+    for protocol, filesystem in _filesystems.items():
+        if not connection.filesystem_is_registered(protocol):
+            connection.register_filesystem(filesystem)
+    # It would go by a time that means nothing; what is worth keeping, the store keeps.
+    connection.execute("SET enable_external_file_cache = false")
+
+
 def threads() -> int:
     """How many threads a query may use: each needs memory of its own."""
     return min(os.cpu_count() or 1, _MOST_THREADS)
@@ -82,7 +104,7 @@ def opened(scratch: Path, memory: int, *, ordered: bool = True) -> duckdb.DuckDB
     Unless `ordered`, it need not keep the order of rows that no query asks for, and holds fewer at a time.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    return duckdb.connect(
+    connection = duckdb.connect(
         config={
             "memory_limit": f"{memory >> 20}MiB",
             "temp_directory": str(scratch),
@@ -91,6 +113,8 @@ def opened(scratch: Path, memory: int, *, ordered: bool = True) -> duckdb.DuckDB
             "threads": str(threads()),
         }
     )
+    register_stores(connection)
+    return connection
 
 
 def _after_fork() -> None:

@@ -11,6 +11,8 @@ import duckdb
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.obstacles import is_no_room
 from batch_pipeline.rows.engine import connected, opened, threads
+from batch_pipeline.rows.place import Place, arrow_file
+from batch_pipeline.rows.store_errors import behind
 
 # A load's working set is streamed, and what a sort or a join needs beyond this goes to disk. Not so the
 # vectors in flight: 2,048 texts of 20 kB, some copies of them, and a row group to be written.
@@ -18,6 +20,9 @@ _MOST_MEMORY = 4 << 30
 # Of these, each thread has its share: what a query needs to be at work at all; and rows and answers in
 # flight, copies and a row group included.
 _LEAST_MEMORY = 160 << 20
+# A file of rows in an error's text.
+_PATH = re.compile(r"/[^'\"]*/rows/[^'\"]*?\.parquet")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^'\"\s]*/rows/[^'\"\s]*?\.parquet")
 _ROWS_IN_FLIGHT, _ANSWERS_IN_FLIGHT = 50_000, 10_000
 
 
@@ -42,11 +47,14 @@ def querying(
         try:
             yield connection
         except duckdb.Error as error:
-            damaged = re.search(r"/[^'\"]*/rows/[^'\"]*?\.parquet", str(error))
+            if (said := behind(error)) is not None:
+                raise said from None
+            damaged = _URL.search(str(error)) or _PATH.search(str(error))
             if damaged is None or is_no_room(error):
                 raise
+            kept = "of its bucket" if "://" in damaged[0] else "of the state folder"
             raise PipelineError(
-                f"{damaged[0]} is damaged or missing; restore it from a backup of the state folder, or send the "
+                f"{damaged[0]} is damaged or missing; restore it from a backup {kept}, or send the "
                 "load again with --resend."
             ) from None
 
@@ -61,11 +69,11 @@ def memory_for(row_bytes: float, answer_bytes: float) -> int:
     return min(max(threads(), 2) * (_LEAST_MEMORY + int(in_flight)), _most_memory())
 
 
-def row_bytes(path: Path) -> float:
+def row_bytes(path: Place) -> float:
     """The mean size of a Parquet file's rows, uncompressed, by its footer. Raises OSError and pyarrow's errors."""
     import pyarrow.parquet as pq
 
-    metadata = pq.read_metadata(path)
+    metadata = pq.read_metadata(arrow_file(path))
     size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     return float(size / max(metadata.num_rows, 1))
 

@@ -2,18 +2,21 @@
 
 One JSON object per line, each written at once: `{"started":…}` before a request is sent, `{"not_taken":…}` when
 the API had no room for it, and its result in the form of a batch's results. A request that was started and has
-neither was under way when the process ended.
+neither was under way when the process ended. In an object store they are objects instead (`answer_objects`).
 """
 
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batch_pipeline.rows import Place
+from batch_pipeline.stages.answer_lines import RESULT, result_line, type_of
+from batch_pipeline.stages.answer_objects import AnswerObjects, write_object_results
+
 _STARTED, _NOT_TAKEN = b'{"started":"', b'{"not_taken":"'
-_RESULT, _WHAT = b'{"custom_id":"', b'","result":{"type":"'
 # A power cut costs the answers of so many seconds at most.
 _SYNC_SECONDS = 1.0
 
@@ -62,7 +65,12 @@ class AnswersFile:
 
     def add(self, custom_id: str, result: bytes) -> None:
         """`result` is JSON on one line that begins with its type."""
-        self._append(_RESULT + custom_id.encode() + b'","result":' + result + b"}\n")
+        self._append(result_line(custom_id, result))
+
+    def add_all(self, custom_ids: Sequence[str], result: bytes) -> None:
+        """The same result for each of them."""
+        for each in custom_ids:
+            self.add(each, result)
 
     def sync(self) -> None:
         """Puts on disk what was written."""
@@ -92,24 +100,42 @@ class AnswersFile:
         kind, _, text = line.partition(b':"')
         custom_id = text.partition(b'"')[0].decode("ascii", "replace")
         kind += b':"'
-        if kind == _RESULT:
+        if kind == RESULT:
             self.under_way.discard(custom_id)
             self.answered.add(custom_id)
-            self.results[_type_of(line)] += 1
+            self.results[type_of(line)] += 1
         elif kind == _STARTED:
             self.under_way.add(custom_id)
         elif kind == _NOT_TAKEN:
             self.under_way.discard(custom_id)
 
 
-def write_results(answers: Path, to: Path) -> bool:
+Answers = AnswersFile | AnswerObjects
+
+
+def open_answers(place: Place) -> Answers:
+    """A chunk's answers: a file of this host, or objects that every host finds."""
+    return AnswersFile(place) if isinstance(place, Path) else AnswerObjects(place)
+
+
+def remove_answers(place: Place) -> None:
+    """Removes them, if there are any."""
+    if isinstance(place, Path):
+        place.unlink(missing_ok=True)
+    else:
+        place.store.remove_below(place.url)
+
+
+def write_results(answers: Place, to: Path) -> bool:
     """Writes the results alone to `to`, as the API hands out a batch's; False where there is no such file."""
+    if not isinstance(answers, Path):
+        return write_object_results(answers, to)
     try:
         source = answers.open("rb")
     except FileNotFoundError:
         return False
     with source, to.open("wb") as target:
-        target.writelines(line for line in source if line.startswith(_RESULT))
+        target.writelines(line for line in source if line.startswith(RESULT))
     return True
 
 
@@ -120,7 +146,3 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
         return
     with file:
         yield from (line for line in file if line.endswith(b"\n"))
-
-
-def _type_of(line: bytes) -> str:
-    return line.partition(_WHAT)[2].partition(b'"')[0].decode("ascii", "replace")

@@ -1,7 +1,7 @@
 """baseline: makes a load's golden outcomes the ones that later loads are held against, row by row."""
 
 import uuid
-from pathlib import Path
+from contextlib import closing
 
 import duckdb
 
@@ -9,7 +9,9 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger.records import Baseline, Load
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.measure.golden import RecordedBaseline
-from batch_pipeline.rows import replacing
+from batch_pipeline.rows import Place, replacing
+from batch_pipeline.rows.engine import register_stores
+from batch_pipeline.rows.store_errors import behind
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.workload.data_file import literal
 
@@ -68,7 +70,7 @@ def record_baseline(context: LoadContext, *, reason: str, by: str) -> Baseline:
                 recorded_by=by,
                 recorded_at=now(),
             )
-            with replacing(outcomes(context.settings.state, baseline)) as path:
+            with replacing(outcomes(context.shared, baseline)) as path:
                 connection.execute(
                     f"COPY (SELECT key, correct FROM golden_outcomes ORDER BY key) "
                     f"TO {literal(str(path))} (FORMAT parquet)"
@@ -77,9 +79,9 @@ def record_baseline(context: LoadContext, *, reason: str, by: str) -> Baseline:
             return baseline
 
 
-def outcomes(state: Path, baseline: Baseline) -> Path:
-    """Where a baseline's rows lie: key, and whether it was right."""
-    return state / "baselines" / baseline.workload / f"{baseline.baseline_id}.parquet"
+def outcomes(root: Place, baseline: Baseline) -> Place:
+    """Where a baseline's rows lie below `root`, as `rows.shared` gives it: key, and whether it was right."""
+    return root / "baselines" / baseline.workload / f"{baseline.baseline_id}.parquet"
 
 
 def in_force(context: LoadContext, record: Load) -> Baseline | None:
@@ -105,10 +107,15 @@ def held_against(baseline: Baseline, record: Load, golden_set: str) -> RecordedB
     )
 
 
-def is_readable(rows: Path) -> bool:
+def is_readable(rows: Place) -> bool:
     """Whether a baseline's rows are there and whole. Where they are lost, another can be recorded."""
     try:
-        duckdb.connect().execute("SELECT key, correct FROM read_parquet(?) LIMIT 0", [str(rows)])
-    except duckdb.Error:
+        with closing(duckdb.connect()) as connection:
+            register_stores(connection)
+            connection.execute("SELECT key, correct FROM read_parquet(?) LIMIT 0", [str(rows)])
+    except duckdb.Error as error:
+        # A store that cannot be reached has lost nothing.
+        if (said := behind(error)) is not None:
+            raise said from None
         return False
     return True

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from batch_pipeline.measure.slices import SliceCount, broken_slices
 from batch_pipeline.stages.trends import same_declaration, same_golden_set
 from batch_pipeline.warehouse.history import NightMeasures, SliceNight, nights, slice_nights
+from batch_pipeline.warehouse.place import Where
 
 # A slice's rate is held against its last sound nights, however long it has been broken, within a month.
 SLICE_WINDOW = 7
@@ -25,11 +25,11 @@ class BrokenSlice:
     n: int
 
 
-def broken(state: Path, workload: str, load: str) -> list[BrokenSlice]:
+def broken(where: Where, workload: str, load: str) -> list[BrokenSlice]:
     """Slices of a graded load that fell against their own nights under the same declaration; the worst first."""
-    counted = slice_nights(state, workload, load)
+    counted = slice_nights(where, workload, load)
     tonight = [s for s in counted if s.load == load]
-    history = nights(state, workload, load, most=SLICE_HISTORY + 1)
+    history = nights(where, workload, load, most=SLICE_HISTORY + 1)
     return broken_tonight(tonight, counted, same_declaration(history))
 
 

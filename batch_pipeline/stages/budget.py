@@ -45,8 +45,8 @@ def price_collected(context: LoadContext) -> None:
     prices = load_prices(context.settings.prices)
     with context.querying() as connection:
         for chunk, one in todo:
-            folder = LoadFolder.of(
-                context.settings.state, chunk.workload, chunk.load, chunk.generation
+            folder = LoadFolder.configured(
+                context.settings, chunk.workload, chunk.load, chunk.generation
             )
             path = folder.results(chunk.chunk_id)
             if not path.is_file():

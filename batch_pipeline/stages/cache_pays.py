@@ -15,7 +15,7 @@ _DECLARED = ("5m", "1h")
 
 def cache_pays(context: LoadContext) -> Noticed:
     """What caching saved or lost, and where it failed, why and what to do."""
-    kept = savings_by_load(context.settings.state, context.workload.name, context.load)
+    kept = savings_by_load(context.settings, context.workload.name, context.load)
     spent = Savings(
         tuple(
             line

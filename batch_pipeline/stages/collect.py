@@ -5,6 +5,7 @@ from collections.abc import Callable
 from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.ledger import Batch, Load
 from batch_pipeline.stages.address import require_same_api
+from batch_pipeline.stages.answers import remove_answers
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.lanes import is_sync
 from batch_pipeline.stages.patience import try_again_at
@@ -63,4 +64,4 @@ def _remove_answers(context: LoadContext, record: Load, batches: list[Batch]) ->
     if record.purged_at is None:
         for batch in batches:
             if is_sync(batch) and batch.collected_at is not None:
-                context.folder(record).answers(batch.chunk_id).unlink(missing_ok=True)
+                remove_answers(context.folder(record).answers(batch.chunk_id))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Ledger, Load
-from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows import LoadFolder, Place, shared
 from batch_pipeline.settings import Settings
 from batch_pipeline.workload.workload import Workload
 
@@ -44,7 +44,7 @@ class LoadContext:
         """Where the load's files lie. Raises PipelineError where they were purged."""
         if record.purged_at is not None:
             raise PipelineError(purged_sentence(record))
-        return LoadFolder.of(self.settings.state, record.workload, record.load, record.generation)
+        return LoadFolder.configured(self.settings, record.workload, record.load, record.generation)
 
     def querying(
         self, *, ordered: bool = True
@@ -71,6 +71,11 @@ class LoadContext:
         # A token is some four bytes.
         answer = 4 * max(tier.max_tokens for tier in self.workload.spec.tiers)
         return memory_for(size, answer)
+
+    @property
+    def shared(self) -> Place:
+        """As `rows.shared`."""
+        return shared(self.settings)
 
     @property
     def scratch(self) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from batch_pipeline.measure.money import row_usd
 from batch_pipeline.measure.savings import CostLine, Savings, merged
 from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.warehouse.history import NightMeasures, cost_lines, nights
+from batch_pipeline.warehouse.place import Where
 
 # Nights whose median is what a good row usually costs.
 WINDOW = 7
@@ -59,7 +59,7 @@ def costs_table(savings: Savings | None, generation: int) -> pa.Table | None:
 
 
 def savings_by_load(
-    state: Path, workload: str, until: str | None = None, first: str | None = None
+    where: Where, workload: str, until: str | None = None, first: str | None = None
 ) -> dict[str, Savings]:
     """Graded loads of a workload from `first` up to and with `until`, as they were measured.
 
@@ -67,23 +67,23 @@ def savings_by_load(
     """
     return {
         load: Savings(tuple(merged(_line(values) for values in lines)))
-        for load, lines in cost_lines(state, workload, until, first).items()
+        for load, lines in cost_lines(where, workload, until, first).items()
     }
 
 
-def costs_explained(state: Path, workload: str, load: str) -> CostsExplained | None:
+def costs_explained(where: Where, workload: str, load: str) -> CostsExplained | None:
     """Why a good row of a graded load costs what it does, under whatever declaration the nights before were.
 
     The reference is the night whose cost is the median of the last seven sound ones (the lower of two): nights
     that were promoted, not cancelled, and had good rows. None where there is none, or no good row tonight.
     """
-    history = nights(state, workload, load, most=_LOOK_BACK)
+    history = nights(where, workload, load, most=_LOOK_BACK)
     if not history or history[-1].load != load:
         return None
     priced = [n.load for n in history[:-1] if n.promote and not n.cancelled and _counts(n)][
         -WINDOW:
     ]
-    known = savings_by_load(state, workload, load, min([load, *priced]))
+    known = savings_by_load(where, workload, load, min([load, *priced]))
     tonight = _costs(history[-1], known)
     if tonight is None:
         return None

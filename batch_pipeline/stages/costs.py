@@ -75,14 +75,14 @@ def _paid_results(
     for one in context.ledger.generations(record.workload, record.load):
         if one.purged_at is not None:
             # It counts its own sending and those before it.
-            card = kept_scorecard(context.settings.state, one)
+            card = kept_scorecard(context.shared, one)
             paths, chunks, before = [], [], []
             if card.savings is not None:
                 before = resent_lines(card.savings.lines)
             elif card.spend is not None:
                 before = [line_of_spend(card.spend, load_prices(context.settings.prices))]
             continue
-        folder = LoadFolder.of(context.settings.state, one.workload, one.load, one.generation)
+        folder = LoadFolder.configured(context.settings, one.workload, one.load, one.generation)
         paths += sorted(str(path) for path in folder.results("x").parent.glob("[!.]*.parquet"))
         chunks += [
             (c.chunk_id, c.generation, c.lane.value, c.state.value)
@@ -120,7 +120,7 @@ def _expected(context: LoadContext, record: Load) -> dict[int, Decimal]:
     """A request's price by tier: as it was planned, or else as on the last night that paid for one."""
     found: dict[int, Decimal] = {}
     for load, savings in sorted(
-        savings_by_load(context.settings.state, record.workload, record.load).items()
+        savings_by_load(context.settings, record.workload, record.load).items()
     ):
         if load < record.load:
             found |= mean_price(savings.lines)

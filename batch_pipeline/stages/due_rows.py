@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_pipeline.rows import LoadFolder, replacing
+from batch_pipeline.rows import LoadFolder, Place, replacing
 from batch_pipeline.rows.query import quoted, row_bytes
 from batch_pipeline.stages.prompt_sql import user_message_in_sql
 from batch_pipeline.stages.requests import TierRequests
@@ -173,7 +172,7 @@ def sent_rows(rows: list[Any], tier: int, chunk_id: str) -> Any:
     return table
 
 
-def write_sent(table: Any, path: Path) -> None:
+def write_sent(table: Any, path: Place) -> None:
     """Writes down which rows a chunk carries; `of` is the row that has the request, null for that row itself."""
     with replacing(path) as temporary:
         parquet.write_table(table.select(list(SENT)), temporary)
@@ -226,6 +225,6 @@ def _due_rows(
             yield arrow.Table.from_batches([batch])
 
 
-def _step(source: Path) -> int:
+def _step(source: Place) -> int:
     """How many rows of the source are some 16 MB."""
     return max(_ROWS_AT_A_TIME, int(_STRETCH_BYTES / max(row_bytes(source), 1)))

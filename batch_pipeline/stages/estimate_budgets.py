@@ -69,7 +69,9 @@ def _known_now(
     ledger, name = context.ledger, context.workload.name
     table = load_prices(context.settings.prices)
     for chunk, batch in ledger.unpriced(name) + ledger.unpriced(bakeoff_name(name)):
-        folder = LoadFolder.of(context.settings.state, chunk.workload, chunk.load, chunk.generation)
+        folder = LoadFolder.configured(
+            context.settings, chunk.workload, chunk.load, chunk.generation
+        )
         path = folder.results(chunk.chunk_id)
         if not path.is_file():
             continue

@@ -39,7 +39,7 @@ def grade(context: LoadContext) -> Scorecard:
             gate = card.gate
             assert gate is not None
             write_metrics(
-                context.settings.state,
+                context.settings,
                 _load_record(context, record, card),
                 fingerprint=gate.fingerprint,
                 measures=[
@@ -51,9 +51,9 @@ def grade(context: LoadContext) -> Scorecard:
                 costs=costs_table(card.savings, record.generation),
                 **_counted(connection, context, card),
             )
-            write_prometheus(context.settings.state)
+            write_prometheus(context.settings)
             # First, so that a load that counts as graded always has it.
-            keep_scorecard(context.settings.state, record, card)
+            keep_scorecard(context.shared, record, card)
             context.ledger.record_gate(record, promote=gate.promote, fingerprint=gate.fingerprint)
             remember(context, card)
             return card
@@ -110,15 +110,15 @@ def _flagged(
     connection: duckdb.DuckDBPyConnection, context: LoadContext, golden_set: str | None
 ) -> pa.Table:
     """The slices of this load, each with whether it broke: later nights are not held against those."""
-    state, name, load = context.settings.state, context.workload.name, context.load
+    where, name, load = context.settings, context.workload.name, context.load
     rows = connection.execute(
         "SELECT slice_column, slice, measure, good, n FROM slices ORDER BY ALL"
     ).fetchall()
     tonight = [SliceNight(load, *row) for row in rows]
     declared = NightMeasures(load, context.record().fingerprint, golden_set=golden_set)
-    earlier = [night for night in nights(state, name, load) if night.load != load]
+    earlier = [night for night in nights(where, name, load) if night.load != load]
     since = same_declaration([*earlier, declared])
-    fell = broken_tonight(tonight, slice_nights(state, name, load), since)
+    fell = broken_tonight(tonight, slice_nights(where, name, load), since)
     names = {(b.column, b.slice, b.measure) for b in fell}
     return pa.table(
         {

@@ -5,35 +5,33 @@ its gates may say something else. It lies in a file and not in the warehouse, si
 not keep a scorecard from being read.
 """
 
-from pathlib import Path
-
 from pydantic import TypeAdapter
 
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Load
-from batch_pipeline.rows import replacing
+from batch_pipeline.rows import Place, replacing
 from batch_pipeline.stages.scorecard import Scorecard
 
 _CARD = TypeAdapter(Scorecard)
 
 
-def keep_scorecard(state: Path, record: Load, card: Scorecard) -> None:
-    """Writes it down, in the place of an earlier one of the same generation."""
-    with replacing(_path(state, record)) as temporary:
+def keep_scorecard(root: Place, record: Load, card: Scorecard) -> None:
+    """Writes it down below `root`, as `rows.shared` gives it, in the place of the same generation's earlier one."""
+    with replacing(_path(root, record)) as temporary:
         temporary.write_bytes(_CARD.dump_json(card, indent=1))
 
 
-def is_kept(state: Path, record: Load) -> bool:
+def is_kept(root: Place, record: Load) -> bool:
     """Whether there is one. Loads that an older version graded have none."""
-    return _path(state, record).is_file()
+    return _path(root, record).is_file()
 
 
-def kept_scorecard(state: Path, record: Load) -> Scorecard:
+def kept_scorecard(root: Place, record: Load) -> Scorecard:
     """As it was when the load was graded or promoted last. Its spend counts earlier generations, too.
 
     Raises PipelineError where it cannot be read.
     """
-    path = _path(state, record)
+    path = _path(root, record)
     try:
         return _CARD.validate_json(path.read_bytes())
     except (OSError, ValueError):
@@ -43,6 +41,6 @@ def kept_scorecard(state: Path, record: Load) -> Scorecard:
         ) from None
 
 
-def _path(state: Path, record: Load) -> Path:
+def _path(root: Place, record: Load) -> Place:
     name = f"g{record.generation}.json"
-    return state / "scorecards" / record.workload / record.load / name
+    return root / "scorecards" / record.workload / record.load / name

@@ -11,7 +11,7 @@ from batch_pipeline.claude.price_table import PriceTable
 from batch_pipeline.ledger import ChunkState, Lane, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.measure.spend import TOKENS, Spend, measure_spend
-from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows import LoadFolder, Place
 from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import read_parquets
 from batch_pipeline.stages.context import LoadContext
@@ -138,22 +138,22 @@ def paid_for(context: LoadContext, record: Load) -> Paid:
     """
     from batch_pipeline.stages.kept_scorecards import kept_scorecard
 
-    state = context.settings.state
     batch: list[str] = []
     sync: list[str] = []
     before: Spend | None = None
     bounds: dict[str, float | None] = {}
     for one in context.ledger.generations(record.workload, record.load):
         if one.purged_at is not None:
-            batch, sync, before = [], [], kept_scorecard(state, one).spend
+            batch, sync, before = [], [], kept_scorecard(context.shared, one).spend
             continue
-        folder = LoadFolder.of(state, one.workload, one.load, one.generation)
+        folder = LoadFolder.configured(context.settings, one.workload, one.load, one.generation)
         chunks = context.ledger.chunks(one)
         at_full_price = {c.chunk_id for c in chunks if c.lane is Lane.SYNC}
         bounds |= {
             c.chunk_id: None if c.bound_usd is None else c.bound_usd / max(c.requests, 1)
             for c in chunks
         }
-        for path in sorted(folder.results("x").parent.glob("[!.]*.parquet")):
+        found: list[Place] = list(folder.results("x").parent.glob("[!.]*.parquet"))
+        for path in sorted(found, key=str):
             (sync if path.stem in at_full_price else batch).append(str(path))
     return Paid(batch, sync, before, bounds)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, replace
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import orjson
@@ -36,6 +37,7 @@ from batch_pipeline.measure.tokens import (
     thinks_unasked,
     tokenizer_factor,
 )
+from batch_pipeline.rows.place import version_of
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.past_answers import PastAnswers, earlier_answers, own_answers
 from batch_pipeline.stages.plan import LoadPlan, TierPlan, keep_plan, kept_plan
@@ -370,9 +372,12 @@ def _made_for(context: LoadContext, record: Load) -> str:
         include={"prompt", "tiers", "gates", "lane", "sync", "dedupe", "output"},
     )
     source = context.folder(record).source
-    looked = [0, 0]
-    with suppress(FileNotFoundError):
-        stat = source.stat()
-        looked = [stat.st_size, stat.st_mtime_ns]
+    looked: list[object] = [0, 0]
+    if isinstance(source, Path):
+        with suppress(FileNotFoundError):
+            stat = source.stat()
+            looked = [stat.st_size, stat.st_mtime_ns]
+    else:
+        looked = list(version_of(source) or looked)
     facts = [spec, context.workload.fingerprint(), record.generation, looked]
     return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()

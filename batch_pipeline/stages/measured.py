@@ -6,9 +6,9 @@ millions of rows each takes seconds. Promotion never asks here: it measures what
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from batch_pipeline.ledger import Load
+from batch_pipeline.rows.place import version_of
 from batch_pipeline.stages.baseline import in_force
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.scorecard import Scorecard, measure_load
@@ -52,15 +52,15 @@ def _made_of(context: LoadContext, record: Load) -> Hashable:
     """All that decides a scorecard, as far as it can change: the files of a chunk never do."""
     ledger, folder = context.ledger, context.folder(record)
     return (
-        str(context.settings.state),
+        str(folder.root),
         # What the gate said is no part of what it decides by.
         replace(record, gate=None, gate_fingerprint=None),
         tuple(ledger.chunks(record)),
         tuple(ledger.batches(record)),
         tuple(ledger.generations(record.workload, record.load)),
         in_force(context, record),
-        _version(folder.decisions),
-        _version(context.settings.prices),
+        version_of(folder.decisions),
+        version_of(context.settings.prices) if context.settings.prices else None,
         context.workload.spec.model_dump_json(),
         context.workload.fingerprint(),
     )
@@ -70,11 +70,3 @@ def _override(context: LoadContext, card: Scorecard) -> Hashable:
     if card.gate is None:
         return None
     return context.ledger.override(card.workload, card.load, card.gate.fingerprint)
-
-
-def _version(path: Path | None) -> Hashable:
-    try:
-        found = path.stat() if path else None
-    except FileNotFoundError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None

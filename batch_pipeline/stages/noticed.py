@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from batch_pipeline.measure.change import change
 from batch_pipeline.measure.mix import mix_of
 from batch_pipeline.stages.cost_history import CostsExplained, costs_explained
 from batch_pipeline.stages.trends import same_declaration
 from batch_pipeline.warehouse.history import LABEL_NIGHTS, NightMeasures, label_nights, nights
+from batch_pipeline.warehouse.place import Where
 from batch_pipeline.workload.spec import WorkloadSpec
 
 # A cost per good row that differs by a tenth, and a cache that hits ten points less, are worth a line.
@@ -25,13 +25,13 @@ class Noticed:
     sentence: str
 
 
-def noticed(state: Path, spec: WorkloadSpec, load: str) -> list[Noticed]:
+def noticed(where: Where, spec: WorkloadSpec, load: str) -> list[Noticed]:
     """The lagging ones of a load: label mix, cost per good row, cache hits."""
-    history = same_declaration(nights(state, spec.name, load, most=LABEL_NIGHTS))
-    mixes = label_nights(state, spec.name, load)
+    history = same_declaration(nights(where, spec.name, load, most=LABEL_NIGHTS))
+    mixes = label_nights(where, spec.name, load)
     return [
         _mix(mixes, [night.load for night in history]),
-        _cost(history, costs_explained(state, spec.name, load)),
+        _cost(history, costs_explained(where, spec.name, load)),
         _cache(history),
     ]
 

@@ -15,6 +15,7 @@ from batch_pipeline.measure.caching import Hits
 from batch_pipeline.measure.estimate import MeanInterval, mean_interval, share_of
 from batch_pipeline.measure.tokens import tokens_per_byte
 from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows.folder import present
 from batch_pipeline.rows.query import quoted, read_parquets
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.load_tables import RESULT_COLUMNS
@@ -75,7 +76,7 @@ def earlier_answers(
     earlier.sort(key=lambda load: load.created_at, reverse=True)
     measured = []
     for load in earlier[:MOST_LOADS]:
-        folder = LoadFolder.of(context.settings.state, load.workload, load.load, load.generation)
+        folder = LoadFolder.configured(context.settings, load.workload, load.load, load.generation)
         found = _read(connection, context, load, folder, population=None)
         if found is not None:
             measured.append(found)
@@ -150,7 +151,7 @@ def _read(
     """`population` is how many requests the answers are a sample of; None where they are all."""
     chunks = live_chunks(context.ledger.chunks(load))
     paths = [folder.results(chunk.chunk_id) for chunk in chunks]
-    results = read_parquets([str(p) for p in paths if p.is_file()], RESULT_COLUMNS)
+    results = read_parquets(present(paths), RESULT_COLUMNS)
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW _billed AS SELECT * FROM {results} WHERE {_BILLED}"
     )
@@ -169,7 +170,7 @@ def _read(
         return None
     verdicts = [folder.verdicts(chunk.chunk_id) for chunk in chunks]
     judged = read_parquets(
-        [str(p) for p in verdicts if p.is_file()],
+        present(verdicts),
         {"row": "BIGINT", "chunk_id": "VARCHAR", "outcome": "VARCHAR"},
     )
     climbed, of = connection.execute(

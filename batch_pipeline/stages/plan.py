@@ -113,9 +113,11 @@ class LoadPlan:
 
 def kept_plan(folder: LoadFolder) -> LoadPlan | None:
     """The plan that a load follows, or None before it has one."""
-    if not folder.plan.is_file():
+    try:
+        kept = folder.plan.read_bytes()
+    except FileNotFoundError:
         return None
-    return LoadPlan.from_json(orjson.loads(folder.plan.read_bytes()))
+    return LoadPlan.from_json(orjson.loads(kept))
 
 
 def keep_plan(folder: LoadFolder, plan: LoadPlan) -> None:

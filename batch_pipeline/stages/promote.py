@@ -19,9 +19,8 @@ from batch_pipeline.stages.grade import require_settled
 from batch_pipeline.stages.kept_scorecards import keep_scorecard
 from batch_pipeline.stages.measured import remember
 from batch_pipeline.stages.scorecard import Scorecard, measuring
-from batch_pipeline.warehouse.promoted import Promotion, promote_rows
-
-PROVENANCE = ("_tier", "_model", "_batch_id", "_load")
+from batch_pipeline.targets import target_of
+from batch_pipeline.warehouse import Promotion
 
 
 class GateClosedError(PipelineError):
@@ -41,9 +40,9 @@ class PromoteSummary:
 def promote(
     context: LoadContext, *, override_reason: str | None = None, requested_by: str = "unknown"
 ) -> PromoteSummary:
-    """Upserts the load's validated rows, and those that reviewers answered, into `promoted.<workload>`.
+    """Upserts the load's validated rows, and those that reviewers answered, where the workload promotes to.
 
-    One transaction.
+    By default that is `promoted.<workload>` in the warehouse. Whole, or not at all.
 
     Args:
         context: the load.
@@ -52,7 +51,7 @@ def promote(
 
     Raises:
         GateClosedError: the gate holds the load.
-        PipelineError: rows are still open, or were purged.
+        PipelineError: rows are still open, or were purged; or the place cannot be reached or written.
     """
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
@@ -78,8 +77,8 @@ def promote(
                 )
             columns = _write_promoted(connection, context, record, card)
         # The measures' tables are given back first: they and the warehouse's would be twice the memory.
-        promotion = promote_rows(
-            context.settings.state,
+        promotion = target_of(context.workload).promote_rows(
+            context.settings,
             workload=record.workload,
             load=record.load,
             key=context.workload.spec.source.key,
@@ -88,7 +87,7 @@ def promote(
             override_reason=gate.override_reason,
         )
         kept = replace(card, promoted_rows=promotion.rows)
-        keep_scorecard(context.settings.state, record, kept)
+        keep_scorecard(context.shared, record, kept)
         context.ledger.record_promotion(record, rows=promotion.rows, fingerprint=gate.fingerprint)
         remember(context, kept)
         return PromoteSummary(promotion, gate.override_reason, columns, kept)

@@ -1,9 +1,8 @@
 """A prompt's user message as SQL, where SQL writes it as the prompt does to the letter."""
 
-from pathlib import Path
-
 import duckdb
 
+from batch_pipeline.rows import Place
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.workload.data_file import literal
 from batch_pipeline.workload.prompt import Prompt
@@ -14,7 +13,7 @@ _WRITTEN_ALIKE = {"VARCHAR", "TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
 
 
 def user_message_in_sql(
-    connection: duckdb.DuckDBPyConnection, source: Path, prompt: Prompt
+    connection: duckdb.DuckDBPyConnection, source: Place, prompt: Prompt
 ) -> str | None:
     """The user message as SQL over the rows of `source`, or None where SQL might write it otherwise."""
     # DuckDB's parser ends at a null character.

@@ -4,7 +4,6 @@ A load is marked as purged before its files go: from then on nobody looks for th
 files that nobody reads, and the next purge removes.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +16,8 @@ from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Batch, ChunkState, Ledger, Load
 from batch_pipeline.ledger.records import Phase
 from batch_pipeline.ledger.transactions import now
-from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows import LoadFolder, Place
+from batch_pipeline.rows.place import bytes_below, remove_below
 from batch_pipeline.stages.address import require_same_api
 from batch_pipeline.stages.kept_scorecards import is_kept, keep_scorecard
 from batch_pipeline.stages.lanes import is_sync
@@ -52,6 +52,7 @@ class Purge:
         measure: the scorecard of a load of which none was kept, or None where it cannot be measured.
         api: makes a client when batches are to be deleted at the API, too; else None.
         dry_run: whether to look and remove nothing.
+        shared: where rows and scorecards are, if not in the state folder; as `rows.shared` gives it.
     """
 
     state: Path
@@ -60,6 +61,7 @@ class Purge:
     measure: Callable[[Load], Scorecard | None]
     api: Callable[[], BatchesApi] | None = None
     dry_run: bool = False
+    shared: Place | None = None
 
     def run(self, workloads: Collection[str] = ()) -> Iterator[Purged]:
         """Goes through the loads of `workloads`, or of all, the oldest first.
@@ -98,7 +100,8 @@ class Purge:
         """Whether the load is old enough, finished or not, or a purge of it was cut off."""
         latest = generations[-1]
         return (latest.settled_at or latest.created_at) <= self.before or any(
-            record.purged_at is not None and self._folder(record).exists() for record in generations
+            record.purged_at is not None and self._folder(record).root.exists()
+            for record in generations
         )
 
     def _locked(
@@ -140,7 +143,7 @@ class Purge:
     def _mark(self, generations: list[Load]) -> str | None:
         """Keeps the scorecard, then marks; returns why that cannot be."""
         latest = generations[-1]
-        if not is_kept(self.state, latest):
+        if not is_kept(self.shared or self.state, latest):
             card = self.measure(latest)
             if card is None:
                 return (
@@ -148,7 +151,7 @@ class Purge:
                     "and purge again"
                 )
             if not self.dry_run:
-                keep_scorecard(self.state, latest, card)
+                keep_scorecard(self.shared or self.state, latest, card)
         if not self.dry_run:
             moment = now()
             # The latest comes last: it is the one that says whether the load is purged.
@@ -161,22 +164,25 @@ class Purge:
         """Removes the files of these generations, or all of the load, and returns their bytes."""
         if not generations:
             return 0
-        above = self._folder(generations[0]).parent
-        folders = [above] if whole else [self._folder(record) for record in generations]
-        folders += [
+        several = [self._folder(record) for record in generations]
+        # What is a host's own may be left in the state folder.
+        places: list[Place] = [place for each in several for place in (each.root, each.local)]
+        places = list(dict.fromkeys(place.parent if whole else place for place in places))
+        places += [
             self.state / "tmp" / f"download-{chunk.chunk_id}"
             for record in generations
             for chunk in self.ledger.chunks(record)
         ]
-        size = sum(_size(folder) for folder in folders)
+        size = sum(map(bytes_below, places))
         if not self.dry_run:
-            for folder in folders:
-                if folder.exists():
-                    shutil.rmtree(folder)
+            for place in places:
+                remove_below(place)
         return size
 
-    def _folder(self, record: Load) -> Path:
-        return LoadFolder.of(self.state, record.workload, record.load, record.generation).root
+    def _folder(self, record: Load) -> LoadFolder:
+        return LoadFolder.of(
+            self.state, record.workload, record.load, record.generation, self.shared
+        )
 
 
 class _Deletions:
@@ -215,7 +221,3 @@ class _Deletions:
         self._failures = 0
         self._ledger.update_batch(batch.batch_id, deleted_at=now())
         return None
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

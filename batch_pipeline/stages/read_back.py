@@ -18,7 +18,7 @@ from batch_pipeline.ledger import Batch, Chunk, Lane
 from batch_pipeline.ledger.records import Adopted
 from batch_pipeline.ledger.transactions import now
 from batch_pipeline.rows import LoadFolder, replacing
-from batch_pipeline.stages.answers import write_results
+from batch_pipeline.stages.answers import remove_answers, write_results
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.poll import unknown_for_too_long
 from batch_pipeline.stages.sync_lane import counts
@@ -118,7 +118,8 @@ class ReadingBack:
             # A process that ended as it wrote the batch down left it without counts.
             **({"ended_at": now(), **counts(reading.results)} if uncounted else {}),
         )
-        folder.answers(chunk.chunk_id).unlink(missing_ok=True)
+        if chunk.lane is Lane.SYNC:
+            remove_answers(folder.answers(chunk.chunk_id))
         if reading.defects:
             self.summary.defects[batch.batch_id] = str(reading.defects)
 

@@ -73,7 +73,7 @@ def _promoted_before(context: LoadContext, record: Load) -> Iterator[Load]:
 
 
 def _folder(context: LoadContext, record: Load) -> LoadFolder:
-    return LoadFolder.of(context.settings.state, record.workload, record.load, record.generation)
+    return LoadFolder.configured(context.settings, record.workload, record.load, record.generation)
 
 
 def _open_rows(

@@ -5,7 +5,6 @@ Golden rows have no part in it: each is a request of its own.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_pipeline.ledger import Load
-from batch_pipeline.rows import LoadFolder, replacing
+from batch_pipeline.rows import LoadFolder, Place, replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.prompt_sql import user_message_in_sql
@@ -34,7 +33,7 @@ _SCHEMA = arrow.schema(
 
 def prompt_digests(
     connection: duckdb.DuckDBPyConnection, folder: LoadFolder, prompt: Prompt
-) -> Path:
+) -> Place:
     """The load's prompts.parquet, made now where it is missing: row, key and digest of each source row.
 
     The digest is the sha256 of the prompt as it is sent; null where it cannot be rendered. Digests of two
@@ -83,7 +82,7 @@ def find_passengers(
     )
 
 
-def _pair_up(connection: duckdb.DuckDBPyConnection, digests: Path) -> None:
+def _pair_up(connection: duckdb.DuckDBPyConnection, digests: Place) -> None:
     connection.execute(
         """
         CREATE OR REPLACE TEMP TABLE passengers AS
@@ -122,7 +121,9 @@ def with_passengers(connection: duckdb.DuckDBPyConnection, carriers: Any) -> Any
     return arrow.concat_tables([carriers, passengers.cast(carriers.schema)])
 
 
-def _rendered(connection: duckdb.DuckDBPyConnection, source: Path, prompt: Prompt) -> Iterator[Any]:
+def _rendered(
+    connection: duckdb.DuckDBPyConnection, source: Place, prompt: Prompt
+) -> Iterator[Any]:
     columns = prompt.columns
     named = "".join(f", {quoted(column)}" for column in columns)
     digest = _digest(prompt)

@@ -3,6 +3,7 @@
 Works on a load at any moment; the gate's decision is only there once every row has a disposition.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -195,7 +196,7 @@ def measuring(
         if record.purged_at is not None:
             from batch_pipeline.stages.kept_scorecards import kept_scorecard
 
-            yield connection, kept_scorecard(context.settings.state, record)
+            yield connection, kept_scorecard(context.shared, record)
             return
         load_tables(connection, context, record)
         yield connection, _scorecard(connection, context, record, override_reason)
@@ -232,7 +233,7 @@ def _scorecard(
     gate = None
     if settled:
         fingerprint = fingerprint_rows(connection, record)
-        fingerprint += fingerprint_of_people(connection, folder)
+        fingerprint += _mark_of_rollback(record) + fingerprint_of_people(connection, folder)
         override = context.ledger.override(record.workload, record.load, fingerprint)
         gate = decide(
             gates=spec.gates,
@@ -250,6 +251,7 @@ def _scorecard(
             override_reason=override.reason if override else override_reason,
             cancelled=record.cancel_reason,
             reused=reused,
+            rolled_back=rollback_sentence(record),
         )
         if changed and record.promoted_at is not None:
             said = f"promoted at {record.promoted_at:%Y-%m-%d %H:%M} UTC; the declaration changed since"
@@ -308,7 +310,7 @@ def graded(
     recorded = held_against(baseline, record, golden.golden_set)
     if baseline.golden_fingerprint != golden.golden_set:
         return replace(golden, recorded=recorded)
-    rows = outcomes(context.settings.state, baseline)
+    rows = outcomes(context.shared, baseline)
     if not is_readable(rows):
         return replace(golden, recorded=replace(recorded, apart=f"its rows, {rows}, are lost"))
     return replace(golden, recorded=recorded, paired=pair_outcomes(connection, str(rows)))
@@ -322,6 +324,22 @@ def _changed(context: LoadContext, record: Load) -> str | None:
             "restore them, or send the load again with --resend"
         )
     return None
+
+
+def rollback_sentence(record: Load) -> str | None:
+    """By whom, when and why its promotion was last undone; None of a load whose promotion never was."""
+    if record.rolled_back_at is None:
+        return None
+    said = f"by {record.rolled_back_by} at {record.rolled_back_at:%Y-%m-%d %H:%M} UTC"
+    return f"{said}: {record.rollback_reason}"
+
+
+def _mark_of_rollback(record: Load) -> str:
+    """Makes another fingerprint of the same rows, so that what opened the gate before a rollback does not now."""
+    if record.rolled_back_at is None:
+        return ""
+    moment = record.rolled_back_at.isoformat().encode()
+    return f"-r{hashlib.sha256(moment).hexdigest()[:8]}"
 
 
 def batches_reconcile(chunks: list[Chunk], batches: list[Batch]) -> bool:

@@ -6,7 +6,6 @@ a time, makes every request write an entry that nobody reads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +15,7 @@ from batch_pipeline.errors import ConfigurationError
 from batch_pipeline.ledger import Load
 from batch_pipeline.measure.caching import USUAL_MINIMUM
 from batch_pipeline.measure.tokens import guessed_tokens
+from batch_pipeline.rows import Place
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.source_columns import GOLDEN, ROW
@@ -47,7 +47,7 @@ class SharedPrefix:
 
 
 def find_shared_prefix(
-    connection: duckdb.DuckDBPyConnection, workload: Workload, source: Path
+    connection: duckdb.DuckDBPyConnection, workload: Workload, source: Place
 ) -> SharedPrefix:
     """Looks at all production rows of a load's source.parquet, column by column."""
     prompt = workload.prompt
@@ -75,7 +75,7 @@ def find_shared_prefix(
 
 
 def constant_columns(
-    connection: duckdb.DuckDBPyConnection, source: Path, columns: Sequence[str] | set[str]
+    connection: duckdb.DuckDBPyConnection, source: Place, columns: Sequence[str] | set[str]
 ) -> set[str]:
     """Those of `columns` that have one value, or none at all, in all production rows."""
     left = sorted(columns)
@@ -137,7 +137,7 @@ def _would_cache(context: LoadContext, row: Mapping[str, Any], varying: Sequence
 
 
 def _first_difference(
-    connection: duckdb.DuckDBPyConnection, workload: Workload, source: Path
+    connection: duckdb.DuckDBPyConnection, workload: Workload, source: Place
 ) -> tuple[int, str, str] | None:
     """Where two rendered system prompts part, and both around there; None where all are the same."""
     render, columns = workload.prompt.render_system, workload.prompt.system_columns
@@ -161,7 +161,7 @@ def _first_difference(
 
 
 def _first_row(
-    connection: duckdb.DuckDBPyConnection, source: Path, columns: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, source: Place, columns: Sequence[str]
 ) -> dict[str, Any] | None:
     named = ", ".join(map(quoted, columns))
     lines = connection.execute(

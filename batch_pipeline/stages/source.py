@@ -80,8 +80,8 @@ def read_source(
         if record is not None and again:
             _stop_at_running(context, record)
         generation = 1 if record is None else record.generation + (1 if again else 0)
-        folder = LoadFolder.of(
-            context.settings.state, context.workload.name, context.load, generation
+        folder = LoadFolder.configured(
+            context.settings, context.workload.name, context.load, generation
         )
         if record is None and any(folder.sent("x").parent.glob("*.parquet")):
             raise PipelineError(

@@ -45,8 +45,11 @@ def check_source(workload: Workload, load: str, connection: duckdb.DuckDBPyConne
 
     Raises ConfigurationError.
     """
-    source = open_source(workload, load, connection)
-    columns = ", ".join(f"count({quoted(name)})" for name in source.columns)
+    # A database has its values in order; its rows are read when they are to be sent.
+    remote = workload.spec.source.url_env is not None
+    source = open_source(workload, load, connection, only_keys=remote)
+    read = [source.key] if remote else source.columns
+    columns = ", ".join(f"count({quoted(name)})" for name in read)
     try:
         # Counting makes the reader look at every field: an unread one is not checked for its encoding.
         connection.execute(f"SELECT {columns} FROM {SOURCE}").fetchall()
@@ -56,14 +59,24 @@ def check_source(workload: Workload, load: str, connection: duckdb.DuckDBPyConne
 
 
 def open_source(
-    workload: Workload, load: str, connection: duckdb.DuckDBPyConnection
+    workload: Workload,
+    load: str,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    only_keys: bool = False,
 ) -> OpenedSource:
-    """Makes the view `SOURCE`, and the table `golden_file.GOLDEN_ROWS` where there is a golden set.
+    """Makes the view or table `SOURCE`, and the table `golden_file.GOLDEN_ROWS` where there is a golden set.
 
-    Checks all but the rows of the source. Raises ConfigurationError.
+    Checks all but the rows of the source. Of a database it reads no column but the key with `only_keys`.
+
+    Raises:
+        ConfigurationError: it is not as declared.
+        PipelineError: the database went away in the middle.
     """
     spec = workload.spec.source
-    if spec.sql is None:
+    if spec.url_env is not None:
+        source = _open_postgres(connection, spec, workload, load, only_keys=only_keys)
+    elif spec.sql is None:
         source = _open_path(connection, spec, workload, load)
     else:
         source = _open_sql(connection, spec, workload, load)
@@ -146,6 +159,26 @@ def _open_sql(
     columns = {row[0]: row[1] for row in described}
     return OpenedSource(
         "the result of source.sql", columns, spec.key, _sql_problem, workload.spec.sensitive
+    )
+
+
+def _open_postgres(
+    connection: duckdb.DuckDBPyConnection,
+    spec: SourceSpec,
+    workload: Workload,
+    load: str,
+    *,
+    only_keys: bool,
+) -> OpenedSource:
+    from batch_pipeline.postgres.reading import read_into, where
+
+    columns = read_into(connection, SOURCE, spec, load, only=spec.key if only_keys else None)
+    return OpenedSource(
+        where(spec),
+        columns,
+        spec.key,
+        lambda error: f"DuckDB raised {type(error).__name__}",
+        workload.spec.sensitive,
     )
 
 

@@ -4,6 +4,7 @@ The policy of what becomes of a row is the table below; nothing else in the proj
 """
 
 from enum import StrEnum
+from pathlib import Path
 
 import duckdb
 
@@ -60,13 +61,15 @@ def live_chunks(chunks: list[Chunk]) -> list[Chunk]:
 def _sent_files(folder: LoadFolder, live: list[Chunk]) -> list[str]:
     # A row that is in none of them is due: one that is lost would have its rows paid for twice.
     paths = [folder.sent(chunk.chunk_id) for chunk in live]
+    there = present(paths)
     for path in paths:
-        if not path.is_file():
+        if len(there) < len(paths) and str(path) not in there:
+            kept = "of the state folder" if isinstance(path, Path) else "of its bucket"
             raise PipelineError(
                 f"{path} is missing: it says which rows a batch carries, and without it they would be "
-                "sent and paid for again; restore it from a backup of the state folder."
+                f"sent and paid for again; restore it from a backup {kept}."
             )
-    return [str(path) for path in paths]
+    return there
 
 
 def derive_states(

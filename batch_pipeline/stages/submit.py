@@ -6,6 +6,7 @@ Whatever else stops the sending is written down with the load, so that whoever c
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import duckdb
 
@@ -20,6 +21,7 @@ from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.make_plan import plan_after_pilot, plan_caching, plan_load
 from batch_pipeline.stages.pilot import judge_pilot, under_way, withhold_the_rest
 from batch_pipeline.stages.plan import LoadPlan
+from batch_pipeline.stages.promotable import require_load_promotable
 from batch_pipeline.stages.resolve import needs_resolving, resolve_held
 from batch_pipeline.stages.retired_models import require_models_in_service
 from batch_pipeline.stages.reuse import carry_over
@@ -130,6 +132,7 @@ def _send(
     if all(chunk.state is ChunkState.REUSED for chunk in context.ledger.chunks(record)):
         require_models_in_service(context.workload, context.settings)
         require_constant_prefix(connection, context, record)
+        require_load_promotable(connection, context, record)
     wave = _wave(context, record)
     context.ledger.set_phase(record, Phase.SENDING)
     # Somebody asked for it again: what stopped it is mended, or stops it anew.
@@ -250,8 +253,10 @@ def _remove_leftovers(context: LoadContext, record: Load) -> None:
     intents = {chunk.chunk_id for chunk in chunks if chunk.state is ChunkState.INTENT}
     # A chunk that was given up for lost may still turn up, and is then read by what it carried.
     kept = {chunk.chunk_id for chunk in chunks if chunk.state is not ChunkState.NOT_CREATED}
+    # What is on its way to an object store lies elsewhere, and is seen to there.
+    folders = {each for each in (folder.root, folder.local) if isinstance(each, Path)}
     leftovers = [
-        *folder.root.rglob(".*.tmp"),
+        *(p for each in folders for p in each.rglob(".*.tmp")),
         *(p for p in folder.body("x").parent.glob("*.json") if p.stem not in intents),
         *(p for p in folder.sent("x").parent.glob("*.parquet") if p.stem not in kept),
     ]

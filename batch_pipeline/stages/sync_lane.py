@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -22,8 +21,9 @@ from batch_pipeline.claude.errors import NotCreatedError, NotNowError
 from batch_pipeline.claude.messages import INTERRUPTED, MessagesApi, errored, is_lost
 from batch_pipeline.ledger import Chunk, Load
 from batch_pipeline.ledger.transactions import now
+from batch_pipeline.rows import Place, arrow_file
 from batch_pipeline.stages import stopping
-from batch_pipeline.stages.answers import AnswersFile
+from batch_pipeline.stages.answers import Answers, open_answers
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.lanes import sync_batch_id
 
@@ -68,7 +68,7 @@ def answer_chunk(
         StoppedError: `stopping.asked` was set.
     """
     folder = context.folder(record)
-    with AnswersFile(folder.answers(chunk.chunk_id)) as answers:
+    with open_answers(folder.answers(chunk.chunk_id)) as answers:
         _close_interrupted(context, chunk, answers)
         unanswered = (
             (custom_id, params)
@@ -79,37 +79,36 @@ def answer_chunk(
             # The rows of a body that cannot be read were not sent; they are cut into another chunk.
             with suppress(DamagedBodyError):
                 _Sending(context, record, chunk, answers, api()).all(unanswered)
-        for row in _rows(folder.sent(chunk.chunk_id)):
-            if (custom_id := f"{chunk.token}-{row}") not in answers.answered:
-                answers.add(custom_id, _CANCELED)
+        asked = (f"{chunk.token}-{row}" for row in _rows(folder.sent(chunk.chunk_id)))
+        answers.add_all([each for each in asked if each not in answers.answered], _CANCELED)
         answers.sync()
     _record(context, chunk, answers)
     folder.body(chunk.chunk_id).unlink(missing_ok=True)
 
 
-def _rows(sent: Path) -> list[int]:
+def _rows(sent: Place) -> list[int]:
     """The rows that have a request of their own; the others share the answer of one that carries them."""
-    table: Any = pq.read_table(sent)
+    table: Any = pq.read_table(arrow_file(sent))
     if "of" in table.column_names:
         table = table.filter(table["of"].is_null())
     rows: list[int] = table["row"].to_pylist()
     return rows
 
 
-def _close_interrupted(context: LoadContext, chunk: Chunk, answers: AnswersFile) -> None:
+def _close_interrupted(context: LoadContext, chunk: Chunk, answers: Answers) -> None:
     if not answers.under_way:
         return
     context.ledger.record_lost_answer(
         chunk.chunk_id,
         f"up to {context.workload.spec.sync.concurrency} requests were under way when the process ended",
     )
-    for custom_id in sorted(answers.under_way):
-        answers.add(
-            custom_id, errored(INTERRUPTED, "the process ended before the answer was there")
-        )
+    answers.add_all(
+        sorted(answers.under_way),
+        errored(INTERRUPTED, "the process ended before the answer was there"),
+    )
 
 
-def _record(context: LoadContext, chunk: Chunk, answers: AnswersFile) -> None:
+def _record(context: LoadContext, chunk: Chunk, answers: Answers) -> None:
     assert chunk.api is not None
     batch_id = sync_batch_id(chunk)
     context.ledger.record_submitted(
@@ -145,7 +144,7 @@ class _Sending:
         context: LoadContext,
         record: Load,
         chunk: Chunk,
-        answers: AnswersFile,
+        answers: Answers,
         api: MessagesApi,
     ) -> None:
         self._context = context
@@ -290,7 +289,7 @@ class _Sending:
 
 def _work(
     api: MessagesApi,
-    answers: AnswersFile,
+    answers: Answers,
     inbox: "queue.SimpleQueue[_Request | None]",
     outbox: queue.SimpleQueue[_Outcome],
 ) -> None:

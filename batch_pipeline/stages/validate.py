@@ -44,11 +44,9 @@ def validate_results(context: LoadContext) -> ValidateSummary:
     with context.ledger.hold(context.workload.name, context.load):
         record = context.record()
         folder = context.folder(record)
-        due = [
-            chunk
-            for chunk in collected_chunks(context, record)
-            if not folder.verdicts(chunk.chunk_id).is_file()
-        ]
+        collected = collected_chunks(context, record)
+        judged = set(present(folder.verdicts(chunk.chunk_id) for chunk in collected))
+        due = [c for c in collected if str(folder.verdicts(c.chunk_id)) not in judged]
         if due and context.workload.fingerprint() != record.fingerprint:
             raise PipelineError(
                 f"{context}: the prompt, the output contract or the tiers changed since this load was "

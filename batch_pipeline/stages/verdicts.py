@@ -6,7 +6,7 @@ the user's own checks) is Pandera's, a part of the file at a time. No answer can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch_pipeline.rows import replacing
+from batch_pipeline.rows import Place, arrow_file, replacing
 from batch_pipeline.rows.query import quoted
 from batch_pipeline.stages.answer_sql import (
     RESULT_COLUMNS,
@@ -47,11 +47,11 @@ parquet: Any = pq
 
 def write_verdicts(
     connection: duckdb.DuckDBPyConnection,
-    results: Path,
-    source: Path,
+    results: Place,
+    source: Place,
     contract: Contract,
     checks: UserChecks | None,
-    to: Path,
+    to: Place,
 ) -> None:
     """Judges every row of a results file, and writes one verdict for each, in the same order.
 
@@ -86,20 +86,20 @@ def write_verdicts(
             writer.write_table(judge.verdicts(opened))
 
 
-def _parts(cursor: duckdb.DuckDBPyConnection, results: Path) -> Iterator[Any]:
+def _parts(cursor: duckdb.DuckDBPyConnection, results: Place) -> Iterator[Any]:
     """The results file a part at a time, as Arrow tables."""
     found = cursor.execute("SELECT avg(strlen(answer)) FROM read_parquet(?)", [str(results)])
     length = int(found.fetchall()[0][0] or 0)
     rows = max(1, min(PART_ROWS, PART_BYTES // (1 + length)))
     # Not one streamed query: DuckDB would hold many parts' answers at once, to order and to buffer them.
-    with parquet.ParquetFile(results, memory_map=True) as file:
+    with parquet.ParquetFile(arrow_file(results), memory_map=isinstance(results, Path)) as file:
         for batch in file.iter_batches(batch_size=rows, columns=list(RESULT_COLUMNS)):
             part = arrow.Table.from_batches([batch])
             # DuckDB's threads share an Arrow table by its batches.
             yield arrow.Table.from_batches(part.to_batches(max_chunksize=1 + rows // 8))
 
 
-def _with_source(cursor: duckdb.DuckDBPyConnection, sql: str, source: Path, judge: _Judge) -> str:
+def _with_source(cursor: duckdb.DuckDBPyConnection, sql: str, source: Place, judge: _Judge) -> str:
     """`sql` with the columns of the source that the user's checks name, as `source_<n>`."""
     assert judge.checks is not None
     described = cursor.execute("DESCRIBE FROM read_parquet(?)", [str(source)]).fetchall()
@@ -250,7 +250,7 @@ def _with_lists(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_reasons(
-    connection: duckdb.DuckDBPyConnection, verdicts: list[Path]
+    connection: duckdb.DuckDBPyConnection, verdicts: Sequence[Place]
 ) -> list[tuple[str, str, int]]:
     """How many verdicts there are of each (outcome, reason), most frequent first; valid has no reason ('')."""
     if not verdicts:
@@ -264,8 +264,8 @@ def count_reasons(
 
 def example_failures(
     connection: duckdb.DuckDBPyConnection,
-    verdicts: list[Path],
-    source: Path,
+    verdicts: Sequence[Place],
+    source: Place,
     key_column: str = KEY,
     limit: int = 5,
 ) -> list[dict[str, Any]]:

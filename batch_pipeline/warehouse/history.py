@@ -1,7 +1,8 @@
-"""The metrics of earlier nights, read from their Parquet copies: nothing here opens the warehouse.
+"""The metrics of earlier nights, read from their Parquet copies: nothing here opens the warehouse's file.
 
 A copy that is not there yet reads as no history. Whoever writes the warehouse writes the copies, so a night
-whose grading was killed half-way appears when it is graded again.
+whose grading was killed half-way appears when it is graded again. A DuckLake has no copies: several hosts would
+write them over each other, and reading the lake itself locks nobody out.
 
 Each reader looks back over so many nights and no further: what was graded before them is not read, since a
 year of it would cost a little more every night. Cancelled nights do not count, and are read where they lie among
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batch_pipeline.measure.spend import TOKENS
 from batch_pipeline.warehouse.metrics import Measure
+from batch_pipeline.warehouse.place import Where, lake_of, state_of
 
 COST_COLUMNS = (
     *(
@@ -79,10 +81,10 @@ class SliceNight:
 
 
 def nights(
-    state: Path, workload: str, until: str | None = None, most: int = NIGHTS
+    where: Where, workload: str, until: str | None = None, most: int = NIGHTS
 ) -> list[NightMeasures]:
     """The last `most` graded loads of a workload up to and with `until`, the oldest first."""
-    place = (state, workload, since(state, workload, until, most), until)
+    place = (where, workload, since(where, workload, until, most), until)
     measured: dict[str, dict[str, Measure]] = {}
     columns = ("load", "measure", "numerator", "denominator", "value")
     for load, *values in _read("measures", columns, *place):
@@ -106,73 +108,113 @@ def nights(
     ]
 
 
-def graded_before(state: Path, workload: str, load: str) -> int:
+def last_of_each(where: Where, columns: Sequence[str], most: int) -> list[tuple[Any, ...]]:
+    """Columns of metrics.nights of the last `most` graded loads of each workload, the oldest first."""
+    query = (
+        f"SELECT {', '.join(columns)} FROM {{}} QUALIFY "
+        f"row_number() OVER (PARTITION BY workload ORDER BY load DESC) <= {most} ORDER BY load"
+    )
+    if (settings := lake_of(where)) is not None:
+        from batch_pipeline.warehouse.ducklake import read
+
+        return read(settings, query.format("metrics.nights"))
+    copy = _copy(
+        state_of(where), "nights", columns=list(dict.fromkeys(["workload", "load", *columns]))
+    )
+    if copy is None:
+        return []
+    from batch_pipeline.rows.query import querying
+
+    with querying(state_of(where) / "tmp") as connection:
+        connection.register("copy", copy)
+        return connection.execute(query.format("copy")).fetchall()
+
+
+def graded_before(where: Where, workload: str, load: str) -> int:
     """How many graded loads lie before `load`, however long ago."""
-    return sum(name < load for (name,) in _read("loads", ("load",), state, workload, _FIRST, load))
+    return sum(name < load for (name,) in _read("loads", ("load",), where, workload, _FIRST, load))
 
 
-def since(state: Path, workload: str, until: str | None, most: int) -> str:
+def since(where: Where, workload: str, until: str | None, most: int) -> str:
     """The first of the last `most` graded loads up to and with `until`; one line per load is read for it."""
-    loads = _read("loads", ("load", "cancelled"), state, workload, _FIRST, until)
+    loads = _read("loads", ("load", "cancelled"), where, workload, _FIRST, until)
     counted = [load for load, cancelled in loads if not cancelled]
     return counted[-most] if len(counted) > most else _FIRST
 
 
 def slice_nights(
-    state: Path, workload: str, until: str | None = None, most: int = SLICE_NIGHTS
+    where: Where, workload: str, until: str | None = None, most: int = SLICE_NIGHTS
 ) -> list[SliceNight]:
     """Every slice of the last `most` graded loads up to and with `until`, the oldest load first."""
     columns = ("load", "slice_column", "slice", "measure", "good", "n", "broken")
-    first = since(state, workload, until, most)
-    return [SliceNight(*row) for row in _read("slices", columns, state, workload, first, until)]
+    first = since(where, workload, until, most)
+    return [SliceNight(*row) for row in _read("slices", columns, where, workload, first, until)]
 
 
 def label_nights(
-    state: Path, workload: str, until: str | None = None, most: int = LABEL_NIGHTS
+    where: Where, workload: str, until: str | None = None, most: int = LABEL_NIGHTS
 ) -> dict[str, dict[str, dict[str, int]]]:
     """Validated rows by load, field and label, of the last `most` graded loads up to and with `until`."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     columns = ("load", "field", "label", "rows")
-    first = since(state, workload, until, most)
-    for load, name, label, n in _read("labels", columns, state, workload, first, until):
+    first = since(where, workload, until, most)
+    for load, name, label, n in _read("labels", columns, where, workload, first, until):
         found.setdefault(load, {}).setdefault(name, {})[label] = n
     return found
 
 
 def cost_lines(
-    state: Path, workload: str, until: str | None = None, first: str | None = None
+    where: Where, workload: str, until: str | None = None, first: str | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """The lines of metrics.costs by load, of graded loads from `first` up to and with `until`.
 
     Without `first`, of the last COST_NIGHTS.
     """
     if first is None:
-        first = since(state, workload, until, COST_NIGHTS)
+        first = since(where, workload, until, COST_NIGHTS)
     found: dict[str, list[dict[str, Any]]] = {}
-    for load, *values in _read("costs", ("load", *COST_COLUMNS), state, workload, first, until):
+    for load, *values in _read("costs", ("load", *COST_COLUMNS), where, workload, first, until):
         found.setdefault(load, []).append(dict(zip(COST_COLUMNS, values, strict=True)))
     return found
 
 
-def month_savings(state: Path, workload: str, load: str) -> list[dict[str, Any]]:
+def month_savings(where: Where, workload: str, load: str) -> list[dict[str, Any]]:
     """The lines of metrics.savings of a load's month, up to and with it, the oldest first."""
     columns = ("load", *MONTH_COLUMNS)
-    lines = _read("savings", columns, state, workload, f"{load[:7]}-01", load)
+    lines = _read("savings", columns, where, workload, f"{load[:7]}-01", load)
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
 def _read(
-    table: str, columns: Sequence[str], state: Path, workload: str, first: str, until: str | None
+    table: str, columns: Sequence[str], where: Where, workload: str, first: str, until: str | None
 ) -> list[Any]:
-    """Rows of a copy, sorted. Not through DuckDB: opening it costs ten times as much as reading these.
+    """Rows of a table of the metrics, sorted.
 
-    The copies are sorted by workload and load in row groups that say which they hold: others are not read.
+    Copies are not read through DuckDB: opening it costs ten times as much as reading these. They are sorted by
+    workload and load in row groups that say which they hold: others are not read.
     """
-    path = state / "metrics" / f"{table}.parquet"
-    if not path.is_file():
-        return []
+    if (settings := lake_of(where)) is not None:
+        from batch_pipeline.warehouse.ducklake import read
+
+        query = f"SELECT {', '.join(columns)} FROM metrics.{table} WHERE workload = ? AND load BETWEEN ? AND ?"
+        return read(settings, f"{query} ORDER BY ALL", [workload, first, until or _LAST])
     kept = [("workload", "==", workload), ("load", ">=", first), ("load", "<=", until or _LAST)]
-    found = pq.read_table(path, columns=list(columns), filters=kept).sort_by(
-        [(name, "ascending") for name in columns]
-    )
+    copy = _copy(state_of(where), table, columns=list(columns), filters=kept)
+    if copy is None:
+        return []
+    found = copy.sort_by([(name, "ascending") for name in columns])
     return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+
+def _copy(state: Path, table: str, **what: Any) -> Any:
+    """What is asked of a table's copy, as Arrow; None where there is none yet.
+
+    It is opened once: another load's grading may replace it meanwhile. Given its name, pyarrow and DuckDB open it
+    twice, and read the former's length in the latter.
+    """
+    try:
+        file = (state / "metrics" / f"{table}.parquet").open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        return pq.read_table(file, **what)

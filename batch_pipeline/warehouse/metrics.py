@@ -3,8 +3,9 @@
 Times are UTC, without a zone: DuckDB needs an extension to read zoned ones back.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ import pyarrow as pa
 
 from batch_pipeline.measure.savings import PARTS
 from batch_pipeline.rows import replacing
-from batch_pipeline.warehouse.connection import warehouse
+from batch_pipeline.warehouse.connection import in_transaction
+from batch_pipeline.warehouse.place import Where, lake_of, state_of
 from batch_pipeline.workload.data_file import literal
 
 _TABLES = """
@@ -159,7 +161,7 @@ class LoadRecord:
 
 
 def write_metrics(
-    state: Path,
+    where: Where,
     record: LoadRecord,
     *,
     fingerprint: str,
@@ -170,12 +172,12 @@ def write_metrics(
     labels: pa.Table | None = None,
     costs: pa.Table | None = None,
 ) -> None:
-    """Replaces what is stored of this load, in one transaction; then copies the tables to Parquet.
+    """Replaces what is stored of this load, in one transaction; then copies the tables of a file to Parquet.
 
     Whoever is killed in between is called again, since the ledger does not have the load as graded yet.
 
     Args:
-        state: the state folder.
+        where: the settings, or a state folder for the DuckDB file in it.
         record: the load.
         fingerprint: names the rows that were measured.
         measures: one per name.
@@ -185,9 +187,9 @@ def write_metrics(
         labels: columns field, label, rows; None without a field of labels.
         costs: the columns of metrics.costs after `load`; None where nothing was measured.
     """
-    with warehouse(state) as connection:
-        connection.execute("BEGIN")
-        _create(connection)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        _create(connection, lake=lake_of(where) is not None)
         here = [record.workload, record.load]
         moment = datetime.now(UTC).replace(tzinfo=None)
         connection.execute("DELETE FROM metrics.measures WHERE workload = ? AND load = ?", here)
@@ -215,15 +217,42 @@ def write_metrics(
                     here,
                 )
                 connection.unregister("incoming")
-        decision = [*here, fingerprint, gate.promote, gate.reasons, gate.override_reason]
-        connection.execute(
-            "INSERT INTO metrics.gates SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS ("
-            "FROM metrics.gates WHERE workload = ? AND load = ? AND fingerprint = ? AND promote = ? "
-            "AND reasons = ? AND override_reason IS NOT DISTINCT FROM ?)",
-            [*decision, moment, *decision],
-        )
-        connection.execute("COMMIT")
-        copy_metrics(connection, state)
+        _enter_gate(connection, here, fingerprint, gate)
+
+    _commit(where, work)
+
+
+def write_gate(
+    where: Where, workload: str, load: str, *, fingerprint: str, gate: GateRecord
+) -> None:
+    """Adds a decision that was taken after the load was measured; then copies as `write_metrics` does."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        _create(connection, lake=lake_of(where) is not None)
+        _enter_gate(connection, [workload, load], fingerprint, gate)
+
+    _commit(where, work)
+
+
+def _enter_gate(
+    connection: duckdb.DuckDBPyConnection, here: list[str], fingerprint: str, gate: GateRecord
+) -> None:
+    moment = datetime.now(UTC).replace(tzinfo=None)
+    decision = [*here, fingerprint, gate.promote, gate.reasons, gate.override_reason]
+    connection.execute(
+        "INSERT INTO metrics.gates SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS ("
+        "FROM metrics.gates WHERE workload = ? AND load = ? AND fingerprint = ? AND promote = ? "
+        "AND reasons = ? AND override_reason IS NOT DISTINCT FROM ?)",
+        [*decision, moment, *decision],
+    )
+
+
+def _commit(where: Where, work: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+    def copy(connection: duckdb.DuckDBPyConnection) -> None:
+        if lake_of(where) is None:
+            copy_metrics(connection, state_of(where))
+
+    in_transaction(where, work, copy)
 
 
 def copy_metrics(connection: duckdb.DuckDBPyConnection, state: Path) -> None:
@@ -239,7 +268,11 @@ def copy_metrics(connection: duckdb.DuckDBPyConnection, state: Path) -> None:
             )
 
 
-def _create(connection: duckdb.DuckDBPyConnection) -> None:
+def _create(connection: duckdb.DuckDBPyConnection, *, lake: bool = False) -> None:
+    """Creates tables and views as this release has them.
+
+    In a `lake` only once: two transactions that replace the same view meet.
+    """
     columns = ",\n           ".join(
         f"max(value) FILTER (measure = {json.dumps(name).replace(chr(34), chr(39))}) AS {name}"
         for name in WIDE
@@ -258,8 +291,15 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
         *("asked_once_rows", *PART_COLUMNS, *(f"{end}_usd" for end in _ENDINGS)),
     ]
     sums = ", ".join(f"sum({name}) AS {name}" for name in summed)
-    connection.execute(
-        _TABLES.format(
-            columns=columns, usd=f"{_USD} NOT NULL", parts=parts, endings=endings, sums=sums
-        )
+    statements = _TABLES.format(
+        columns=columns, usd=f"{_USD} NOT NULL", parts=parts, endings=endings, sums=sums
     )
+    if not lake:
+        connection.execute(statements)
+        return
+    digest = hashlib.sha256(statements.encode()).hexdigest()
+    connection.execute("CREATE TABLE IF NOT EXISTS metrics.made (digest VARCHAR NOT NULL)")
+    if connection.execute("FROM metrics.made").fetchall() != [(digest,)]:
+        connection.execute(statements)
+        connection.execute("DELETE FROM metrics.made")
+        connection.execute("INSERT INTO metrics.made VALUES (?)", [digest])

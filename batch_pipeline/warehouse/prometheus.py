@@ -7,18 +7,27 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from batch_pipeline.rows import replacing
 from batch_pipeline.rows.query import querying
 from batch_pipeline.warehouse.metrics import WIDE
+from batch_pipeline.warehouse.place import Where, lake_of, state_of
 
 FILE = "batch_pipeline.prom"
 
 
-def write_prometheus(state: Path) -> Path:
-    """Writes `<state>/metrics/batch_pipeline.prom` anew from the Parquet copy of metrics.nights."""
-    with querying(state / "tmp") as connection:
-        found = connection.execute(
-            f"SELECT DISTINCT ON (workload) workload, epoch(CAST(load AS TIMESTAMP)), promote, {', '.join(WIDE)} "
-            "FROM read_parquet(?) ORDER BY workload, load DESC",
-            [str(state / "metrics" / "nights.parquet")],
-        ).fetchall()
+def write_prometheus(where: Where) -> Path:
+    """Writes `<state>/metrics/batch_pipeline.prom` anew from metrics.nights: its Parquet copy, or the lake's."""
+    state = state_of(where)
+    query = (
+        f"SELECT DISTINCT ON (workload) workload, epoch(CAST(load AS TIMESTAMP)), promote, {', '.join(WIDE)} "
+        "FROM {} ORDER BY workload, load DESC"
+    )
+    if (settings := lake_of(where)) is not None:
+        from batch_pipeline.warehouse.ducklake import read
+
+        found = read(settings, query.format("metrics.nights"))
+    else:
+        with querying(state / "tmp") as connection:
+            found = connection.execute(
+                query.format("read_parquet(?)"), [str(state / "metrics" / "nights.parquet")]
+            ).fetchall()
     registry = CollectorRegistry()
     names = ("load_timestamp_seconds", "promote", *WIDE)
     gauges = {

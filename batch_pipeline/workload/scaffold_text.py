@@ -98,6 +98,10 @@ attributes:
     # Instead of path, a DuckDB query, over files or over the tables of a DuckDB file:
     # sql: "SELECT * FROM tickets WHERE day = '{{{{ partition }}}}'"
     # database: warehouse.duckdb
+    # Or a table, or a query, of the Postgres whose address an environment variable holds:
+    # url_env: SHOP_DB
+    # table: public.tickets
+    # query: "SELECT * FROM tickets WHERE day = {{{{ partition }}}}"
 
   # Names in braces are columns of the source; those with blanks are written {{{{ row['my column'] }}}}.
   prompt:
@@ -130,6 +134,10 @@ attributes:
     # min_validity: 0.95
     # max_cost_usd: 25
     # max_cost_usd_per_month: 500
+
+  # Where validated rows go, if not into the warehouse: a table of a Postgres, or a folder of Parquet files
+  # ({{to: parquet, path: s3://bucket/labels}}).
+  # promote: {{to: postgres, url_env: SALES_DB, table: public.labels}}
 
   # Columns with few values; answers and golden rows are watched for each value.
   # slices: [channel, language]

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from batch_pipeline.workload.cron import cron_problem
+from batch_pipeline.workload.postgres_names import check_column, check_table, check_url_env
 
 # The API's own limits (facts of the Message Batches API): 100,000 requests or 256 MB a batch. Whether
 # that is MB or MiB is nowhere said, and a proxy counts the HTTP body, so we stay well below.
@@ -43,7 +44,7 @@ class _Declared(BaseModel):
 
 
 class SourceSpec(_Declared):
-    """Where the rows of a load come from: a file, or a DuckDB query."""
+    """Where the rows of a load come from: a file, a DuckDB query, or a table or query of a Postgres."""
 
     path: str | None = Field(
         None,
@@ -64,6 +65,22 @@ class SourceSpec(_Declared):
         description="A DuckDB file for `sql`, relative to this folder: its tables are known by their "
         "names, or as source.<table>. It is opened read-only.",
     )
+    url_env: str | None = Field(
+        None,
+        description="The environment variable that holds a Postgres's connection string "
+        "(postgresql://user@host/database), for `table` or `query`.",
+    )
+    table: str | None = Field(
+        None,
+        description="A table or view of that Postgres, as name or schema.name, written exactly as it is called.",
+        min_length=1,
+    )
+    query: str | None = Field(
+        None,
+        description="A SELECT that that Postgres runs, in a transaction that may only read; `{{ partition }}` is "
+        "the load's date, of type date.",
+        min_length=1,
+    )
     key: str = Field(
         description="The column that identifies a row: unique, never null.", min_length=1
     )
@@ -77,10 +94,29 @@ class SourceSpec(_Declared):
             )
         return value
 
+    @field_validator("url_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        return check_url_env(value)
+
+    @field_validator("table")
+    @classmethod
+    def _table(cls, value: str | None) -> str | None:
+        return check_table(value)
+
     @model_validator(mode="after")
     def _one_origin(self) -> "SourceSpec":
-        if (self.path is None) == (self.sql is None):
-            raise ValueError("give either `path` or `sql`")
+        if self.url_env is not None:
+            if (self.table is None) == (self.query is None):
+                raise ValueError("with `url_env`, give either `table` or `query`")
+            if self.path is not None or self.sql is not None:
+                raise ValueError("`url_env` goes with `table` or `query`, not with `path` or `sql`")
+        elif self.table is not None or self.query is not None:
+            raise ValueError("`table` and `query` go with `url_env`, the Postgres to ask")
+        elif (self.path is None) == (self.sql is None):
+            raise ValueError(
+                "give either `path` or `sql`, or `url_env` with `table` or `query` for a Postgres"
+            )
         if self.database is not None and self.sql is None:
             raise ValueError("`database` goes with `sql`")
         if self.format is not None and self.path is None:
@@ -166,6 +202,65 @@ class GatesSpec(_Declared):
                 "a budget of nothing lets nothing be sent; give an amount above 0, or leave it out for no limit"
             )
         return value
+
+
+class PromoteSpec(_Declared):
+    """The system of record: where validated rows go."""
+
+    to: Literal["warehouse", "postgres", "parquet"] = Field(
+        "warehouse",
+        description="The warehouse's table promoted.<workload>, a table of a Postgres, or a folder of Parquet files.",
+    )
+    url_env: str | None = Field(
+        None,
+        description="For postgres: the environment variable that holds the connection string "
+        "(postgresql://user@host/database).",
+    )
+    table: str | None = Field(
+        None,
+        description="For postgres: the table, as name or schema.name; by default the workload's name, in the schema "
+        "`public`. It is made where it is missing.",
+        min_length=1,
+    )
+    path: str | None = Field(
+        None,
+        description="For parquet: a folder, relative to this one, or a URL of any fsspec filesystem, such as "
+        "s3://bucket/folder. Each load is one file in it.",
+        min_length=1,
+    )
+
+    @field_validator("url_env")
+    @classmethod
+    def _name_of_a_variable(cls, value: str | None) -> str | None:
+        return check_url_env(value)
+
+    @field_validator("table")
+    @classmethod
+    def _table(cls, value: str | None) -> str | None:
+        return check_table(value)
+
+    @field_validator("path")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        host = (value or "").partition("://")[2].split("/")[0]
+        if ":" in host.rpartition("@")[0]:
+            raise ValueError(
+                "holds a password; leave it out: the filesystem's own settings say who may enter (for S3 the AWS "
+                "variables or profile)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _what_it_needs(self) -> "PromoteSpec":
+        needs = {"warehouse": (), "postgres": ("url_env",), "parquet": ("path",)}[self.to]
+        takes = {"warehouse": (), "postgres": ("url_env", "table"), "parquet": ("path",)}[self.to]
+        for name in needs:
+            if getattr(self, name) is None:
+                raise ValueError(f"`to: {self.to}` needs `{name}`")
+        for name in ("url_env", "table", "path"):
+            if name not in takes and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` does not go with `to: {self.to}`")
+        return self
 
 
 class TrendsSpec(_Declared):
@@ -292,6 +387,7 @@ class WorkloadSpec(_Declared):
         None, description="Rows with known answers, carried in every load and graded."
     )
     gates: GatesSpec = Field(GatesSpec(), description="What holds a load back from being promoted.")
+    promote: PromoteSpec = Field(PromoteSpec(), description="Where validated rows go.")
     slices: list[str] = Field(
         [],
         max_length=8,
@@ -389,4 +485,12 @@ class WorkloadSpec(_Declared):
                 f"golden.match names {unknown[0]!r}, which is not a field of output "
                 f"({', '.join(self.output)})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _names_that_the_target_takes(self) -> "WorkloadSpec":
+        if self.promote.to != "postgres":
+            return self
+        for name in (self.source.key, *self.output):
+            check_column(name)
         return self

@@ -20,14 +20,18 @@ SLOW = (
     "anthropic",
     "dagster",
     "duckdb",
+    "fsspec",
     "numpy",
     "pandas",
     "pandera",
+    "psycopg",
     "pyarrow",
+    "s3fs",
     "scipy",
     "scipy.stats",
     "sqlalchemy",
     "starlette",
+    "upath",
     "uvicorn",
 )
 # Every declaration is read, and Arrow tests the sample's pattern.

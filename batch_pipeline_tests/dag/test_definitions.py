@@ -115,6 +115,7 @@ def test_dagsters_own_tools_accept_the_project() -> None:
         "support_tickets__submit",
         "support_tickets__collect",
         "support_tickets__publish",
+        "support_tickets__rollback",
         "support_tickets__bakeoff",
         "support_tickets__cancel",
         "support_tickets__watch",

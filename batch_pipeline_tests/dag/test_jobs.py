@@ -10,8 +10,9 @@ import dagster as dg
 import pytest
 
 from batch_pipeline.dag.build import build_definitions
-from batch_pipeline.dag.instance import PROCESS_TAG, end_abandoned_runs, open_instance
+from batch_pipeline.dag.instance import end_abandoned_runs, open_instance
 from batch_pipeline.dag.naming import STEPS, WAREHOUSE_POOL, asset_key, job_name
+from batch_pipeline.dag.run_worker import PROCESS_TAG
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.scorecard import measure_load
 from batch_pipeline.stages.trends import WATCHED
@@ -432,7 +433,7 @@ def test_slots_that_a_killed_run_held_are_freed(night: Callable[..., Night]) -> 
         claim = storage.claim_concurrency_slot(WAREHOUSE_POOL, run.run_id, "step")
         assert claim.is_claimed
 
-        end_abandoned_runs(instance)
+        end_abandoned_runs(instance, "questions")
 
         ended = instance.get_run_by_id(run.run_id)
         assert ended is not None

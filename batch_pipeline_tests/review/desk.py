@@ -14,6 +14,7 @@ import yaml
 
 from batch_pipeline.review.export import Exported, export_queue
 from batch_pipeline.review.intake import Intake, take_in
+from batch_pipeline.rows import Place
 from batch_pipeline.settings import Settings
 from batch_pipeline.stages.context import LoadContext
 from batch_pipeline.stages.review_status import ReviewStatus, review_status
@@ -115,7 +116,7 @@ class Desk:
         return found
 
     @property
-    def decisions(self) -> Path:
+    def decisions(self) -> Place:
         return self.context.folder(self.context.record()).decisions
 
     def decided(self) -> dict[str, tuple[str, Any]]:

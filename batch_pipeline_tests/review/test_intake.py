@@ -257,7 +257,7 @@ def test_an_id_is_good_for_its_own_sending_only(desk: Desk) -> None:
         f"COPY (SELECT * REPLACE (reverse(chunk_id) AS chunk_id) FROM read_parquet('{path}')) "
         f"TO '{path}x' (FORMAT parquet)"
     )
-    Path(f"{path}x").replace(path)
+    Path(f"{path}x").replace(str(path))
     assert "is the file from another state folder" in refused(desk)[2]
 
 

@@ -116,7 +116,7 @@ def test_answers_of_people_that_are_lost_stop_the_promotion(desk: Desk, fixing: 
     duckdb.execute(
         f"COPY (SELECT * REPLACE (0 AS row) FROM read_parquet('{path}')) TO '{path}x' (FORMAT parquet)"
     )
-    Path(f"{path}x").replace(path)
+    Path(f"{path}x").replace(str(path))
     with pytest.raises(PipelineError, match=r"7 rows are validated and 1 answered by people"):
         promote(desk.context)
     assert desk.promoted() == before

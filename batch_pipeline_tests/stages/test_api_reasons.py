@@ -1,11 +1,11 @@
 """The API's own words for a refusal are shown where they can quote no row."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import duckdb
 import pytest
 
+from batch_pipeline.rows import Place
 from batch_pipeline.rows.query import querying
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.api_reasons import said_of_several
@@ -53,7 +53,7 @@ def say(night: Night, message: str) -> None:
             connection.unregister("found")
 
 
-def results_of(night: Night) -> list[Path]:
+def results_of(night: Night) -> list[Place]:
     record = night.context.record()
     folder = night.context.folder(record)
     return [folder.results(chunk.chunk_id) for chunk in night.ledger.chunks(record)]

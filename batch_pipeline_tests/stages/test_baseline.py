@@ -150,7 +150,7 @@ def test_a_few_golden_rows_work_and_say_how_little_they_prove(
 def test_lost_rows_of_a_baseline_are_said_and_another_can_be_recorded(settled: Night) -> None:
     made = record_baseline(settled.context, reason="fine", by="ana")
     path = outcomes(settled.context.settings.state, made)
-    path.write_bytes(b"half")
+    Path(str(path)).write_bytes(b"half")
     card = measure_load(settled.context)
     assert verdict(card, settled) is Verdict.APART
     assert f"because its rows, {path}, are lost" in golden_reason(card)

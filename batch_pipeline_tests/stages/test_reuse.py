@@ -186,7 +186,7 @@ def test_a_purged_load_and_what_is_older_are_not_relied_on(nights: Nights) -> No
     record = purged.context.record()
     root = purged.context.folder(record).root
     purged.ledger.update_load(record, purged_at=datetime.now(UTC))
-    shutil.rmtree(root)
+    shutil.rmtree(str(root))
     assert carried(nights.begun(THIRD)) == 0
 
 

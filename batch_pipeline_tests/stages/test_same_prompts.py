@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from batch_pipeline.claude.client import BatchesApi
 from batch_pipeline.errors import PipelineError
 from batch_pipeline.ledger import Ledger
 from batch_pipeline.measure.rates import Rate
-from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows import LoadFolder, Place
 from batch_pipeline.simulator import Simulator
 from batch_pipeline.stages.same_prompts import prompt_digests
 from batch_pipeline.stages.scorecard import Scorecard, measure_load
@@ -66,7 +66,7 @@ def digests(
         "_key": pa.array([f"k{n}" for n in range(count)]),
         **columns,
     }
-    load = LoadFolder(folder)
+    load = LoadFolder(folder, folder)
     pq.write_table(pa.table(source), load.source)
     load.prompts.unlink(missing_ok=True)
     path = prompt_digests(connection, load, prompt)
@@ -290,7 +290,7 @@ def test_a_crash_before_the_intent_leaves_carrier_and_passengers_due(
         patch.setattr(Ledger, "record_intent", _die)
         send_pending(n.context, BatchesApi)
     folder = n.context.folder(n.context.record())
-    left = list(folder.sent("x").parent.glob("*.parquet"))
+    left: list[Place] = list(folder.sent("x").parent.glob("*.parquet"))
     assert len(left) == 1
     card = n.settle()
     assert not left[0].exists()
@@ -379,7 +379,7 @@ def _spent(simulator: Simulator) -> Counter[str]:
 def _valid(night: Night) -> dict[str, str]:
     record = night.context.record()
     folder = night.context.folder(record)
-    verdicts: Sequence[Path] = sorted(folder.verdicts("x").parent.glob("*.parquet"))
+    verdicts: list[Place] = list(folder.verdicts("x").parent.glob("*.parquet"))
     keys = dict(rows_of(folder.source, "_row, _key"))
     return {
         keys[row]: label

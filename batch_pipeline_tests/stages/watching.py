@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +16,7 @@ import zstandard
 
 from batch_pipeline.claude.client import BatchesApi, BatchStatus
 from batch_pipeline.ledger import Chunk, ChunkState
-from batch_pipeline.rows import LoadFolder
+from batch_pipeline.rows import LoadFolder, Place
 from batch_pipeline.simulator import Simulator
 from batch_pipeline_tests.night import HAIKU, Night, account_of
 
@@ -100,9 +100,9 @@ def chunk_states(night: Night) -> Counter[ChunkState]:
     return Counter(chunk.state for chunk in night.ledger.chunks(night.context.record()))
 
 
-def rows_of(path: Path | list[Path], columns: str = "*", where: str = "true") -> list[Any]:
+def rows_of(path: Place | Sequence[Place], columns: str = "*", where: str = "true") -> list[Any]:
     """Lines of Parquet files, as tuples in order."""
-    paths = [str(each) for each in ([path] if isinstance(path, Path) else path)]
+    paths = [str(each) for each in ([path] if isinstance(path, Place) else path)]
     with duckdb.connect() as connection:
         return connection.execute(
             f"SELECT {columns} FROM read_parquet(?) WHERE {where} ORDER BY ALL", [paths]

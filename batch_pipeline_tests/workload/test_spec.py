@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from batch_pipeline.workload.postgres_names import table_parts
 from batch_pipeline.workload.spec import WorkloadSpec
 from batch_pipeline_tests.night import declaration
 
@@ -66,6 +67,23 @@ def test_shares_are_exact_as_they_were_written() -> None:
         ({"source": {"key": "", "path": "a.csv"}}, "source.key"),
         ({"source": {"key": "_Tier", "path": "a.csv"}}, "'_Tier' is a name that the promoted table needs"),
         ({"source": {"key": "Label", "path": "a.csv"}}, "a field 'label', which is the source's key too"),
+        ({"source": {"key": "id", "table": "t"}}, "`table` and `query` go with `url_env`"),
+        ({"source": {"key": "id", "url_env": "DB"}}, "with `url_env`, give either `table` or `query`"),
+        ({"source": {"key": "id", "url_env": "DB", "table": "t", "query": "q"}}, "give either `table` or `query`"),
+        ({"source": {"key": "id", "url_env": "DB", "table": "t", "path": "a.csv"}}, "not with `path` or `sql`"),
+        ({"source": {"key": "id", "url_env": "postgres://u:pw@h/d", "table": "t"}}, "never the string itself"),
+        ({"source": {"key": "id", "url_env": "DB", "table": "a.b.c"}}, "as name or schema.name"),
+        ({"promote": {"to": "s3"}}, "promote.to"),
+        ({"promote": {"to": "postgres"}}, "`to: postgres` needs `url_env`"),
+        ({"promote": {"to": "postgres", "url_env": "postgres://u:pw@h/d"}}, "never the string itself"),
+        ({"promote": {"to": "postgres", "url_env": "DB", "table": 'a"b'}}, "goes in double quotes"),
+        ({"promote": {"to": "postgres", "url_env": "DB", "table": "ü" * 32}}, "more than 63 bytes"),
+        ({"promote": {"to": "postgres", "url_env": "DB", "path": "out"}}, "`path` does not go with `to: postgres`"),
+        ({"promote": {"to": "parquet"}}, "`to: parquet` needs `path`"),
+        ({"promote": {"to": "parquet", "path": "s3://key:pw@bucket/x"}}, "holds a password; leave it out"),
+        ({"promote": {"url_env": "DB"}}, "`url_env` does not go with `to: warehouse`"),
+        ({"promote": {"to": "postgres", "url_env": "DB"}, "output": {"ctid": {"type": "string"}}, "golden": None}, "a column that every Postgres"),
+        ({"promote": {"to": "postgres", "url_env": "DB"}, "source": {"key": "k" * 64, "path": "a.csv"}}, "more than 63 bytes"),
         ({"gates": {"max_cost_usd": 0}}, "a budget of nothing lets nothing be sent"),
         ({"prompt": {"user": ""}}, "prompt.user"),
         ({"output": {}}, "output"),
@@ -93,3 +111,33 @@ def test_shares_are_exact_as_they_were_written() -> None:
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], said: str) -> None:
     assert said in refusal(**changes)
+
+
+def test_a_password_in_a_declaration_is_not_repeated() -> None:
+    for changes in (
+        {"source": {"key": "id", "url_env": "postgres://u:hidden@h/d", "table": "t"}},
+        {"promote": {"to": "postgres", "url_env": "postgres://u:hidden@h/d"}},
+        {"promote": {"to": "parquet", "path": "s3://key:hidden@bucket/x"}},
+    ):
+        with pytest.raises(ValidationError) as refused:
+            WorkloadSpec.model_validate(declaration(**changes))
+        assert all("hidden" not in error["msg"] for error in refused.value.errors())
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("tickets", ("public", "tickets")),
+        ("sales.Tickets", ("sales", "Tickets")),
+        ('"a.b"."c""d"', ("a.b", 'c"d')),
+        ("my table", ("public", "my table")),
+    ],
+)
+def test_a_table_is_called_as_it_is_written(written: str, parts: tuple[str, str]) -> None:
+    assert table_parts(written) == parts
+
+
+def test_a_container_of_an_azure_account_is_no_password() -> None:
+    place = "abfss://container@account.dfs.core.windows.net/x"
+    spec = WorkloadSpec.model_validate(declaration(promote={"to": "parquet", "path": place}))
+    assert spec.promote.path == place
