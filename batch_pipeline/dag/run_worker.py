@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from threading import Event, Thread
 from typing import Any
 
 import dagster as dg
@@ -29,6 +30,8 @@ WORKER_TAG = ".dagster/batch_pipeline_worker"
 LOCKED_TAG = ".dagster/batch_pipeline_locked"
 # No workload has such a name.
 _LOCKS = "_runs"
+# How often a process looks whether it still has it.
+_RENEW_SECONDS = 5.0
 # Until the process ends, or begins another run: Dagster writes a run's end down after the last step.
 _announced = ExitStack()
 
@@ -48,6 +51,8 @@ def is_gone(run: dg.DagsterRun, ledger: Ledger | None) -> bool:
         return True
     if LOCKED_TAG not in run.tags or ledger is None:
         return False
+    if ledger.up_for() < 3 * _RENEW_SECONDS:
+        return False  # a restart of its database frees every lock, and those who live take theirs again
     with ledger.try_hold(_LOCKS, run.run_id) as free:
         return free
 
@@ -60,11 +65,31 @@ def carrying_out(run_id: str) -> Iterator[dict[str, str]]:
         # A ledger that cannot be reached is told by the step that needs it.
         with suppress(PipelineError):
             settings = Settings.from_environment()
-            if settings.ledger is not None and stack.enter_context(
-                Ledger.of(settings).try_hold(_LOCKS, run_id)
-            ):
-                tags[LOCKED_TAG] = "yes"
+            if settings.ledger is not None:
+                ledger = Ledger.of(settings)
+                if stack.enter_context(ledger.try_hold(_LOCKS, run_id)):
+                    tags[LOCKED_TAG] = "yes"
+                    stack.enter_context(_renewed(ledger, run_id))
         yield tags
+
+
+@contextmanager
+def _renewed(ledger: Ledger, run_id: str) -> Iterator[None]:
+    """Takes the lock again where its session broke, as when the database was restarted."""
+    ended = Event()
+
+    def renew() -> None:
+        while not ended.wait(_RENEW_SECONDS):
+            with suppress(PipelineError):
+                ledger.require_hold(_LOCKS, run_id)
+
+    thread = Thread(target=renew, name="run-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(_RENEW_SECONDS)
 
 
 class _AnnouncingExecutor(InProcessExecutor):

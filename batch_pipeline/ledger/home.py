@@ -40,6 +40,10 @@ class Home(Protocol):
         """Before a migration: a copy of the ledger, for going back to the release that wrote it."""
         ...
 
+    def up_for(self) -> float:
+        """Seconds since the database was started; infinite where there is no server."""
+        ...
+
     def try_hold(
         self, workload: str, load: str, wait_seconds: float
     ) -> AbstractContextManager[bool]:
@@ -101,6 +105,9 @@ class SqliteHome:
                 ledger.backup(copy)
                 # One file, without a log beside it.
                 copy.execute("PRAGMA journal_mode=DELETE")
+
+    def up_for(self) -> float:
+        return float("inf")
 
     @contextmanager
     def try_hold(self, workload: str, load: str, wait_seconds: float) -> Iterator[bool]:

@@ -144,6 +144,14 @@ class PostgresHome:
     def keep_copy(self, version: int) -> None:
         """Postgres has backups of its own; the migration is one transaction."""
 
+    def up_for(self) -> float:
+        def ask() -> float:
+            with self.engine.connect() as connection:
+                up = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
+                return float(connection.execute(text(up)).scalar_one())
+
+        return self.patiently(ask)
+
     @contextmanager
     def try_hold(self, workload: str, load: str, wait_seconds: float) -> Iterator[bool]:
         held = self._locked(workload, load, wait_seconds)

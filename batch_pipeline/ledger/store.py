@@ -89,6 +89,10 @@ class Ledger(Sendings, Baselines, Reviewing, RollingBack, Alerting):
         with self._home.try_hold(workload, load, wait_seconds) as held:
             yield held
 
+    def up_for(self) -> float:
+        """Seconds since the ledger's database was started; infinite where no server keeps it."""
+        return self._home.up_for()
+
     # Loads
 
     def load(self, workload: str, load: str) -> Load | None:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import dagster as dg
@@ -14,7 +15,7 @@ from batch_pipeline.dag.naming import WORK_TAG, job_name
 from batch_pipeline.dag.run_worker import LOCKED_TAG, PROCESS_TAG, WORKER_TAG, carrying_out, is_gone
 from batch_pipeline.dag.sensor import MOST_LOST, MOST_TRIES, tried_in_vain
 from batch_pipeline_tests.night import Night
-from batch_pipeline_tests.postgres import PostgresServer
+from batch_pipeline_tests.postgres import PostgresServer, running
 
 ELSEWHERE = "another-machine:4711"
 # Carries out a run until it is killed, as a process of another machine that shares the ledger.
@@ -35,7 +36,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger that machines share."""
+    """A ledger that machines share, in a database that has been up for long enough."""
+    monkeypatch.setattr("batch_pipeline.dag.run_worker._RENEW_SECONDS", 0.05)
     monkeypatch.setenv("BATCH_PIPELINE_LEDGER", postgres.url())
 
 
@@ -57,6 +59,27 @@ def carried_elsewhere(run: dg.DagsterRun) -> "subprocess.Popen[str]":
     assert process.stdout is not None
     assert LOCKED_TAG in process.stdout.readline().split()
     return process
+
+
+def test_a_run_outlives_a_restart_of_the_ledgers_database(
+    night: Callable[..., Night], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_pipeline.dag.run_worker._RENEW_SECONDS", 0.3)
+    with running() as server:
+        monkeypatch.setenv("BATCH_PIPELINE_LEDGER", server.url())
+        made = night()
+        run = started(made, instance, **{WORKER_TAG: ELSEWHERE, LOCKED_TAG: "yes"})
+        with carrying_out(run.run_id):
+            server.stop()
+            server.start()
+            until = time.monotonic() + 30
+            while made.ledger.up_for() < 1.5:  # in which every lock is free, and shows nothing
+                end_abandoned_runs(instance, "questions", made.ledger)
+                assert time.monotonic() < until
+            end_abandoned_runs(instance, "questions", made.ledger)
+            assert status(instance, run) is dg.DagsterRunStatus.STARTED
+        end_abandoned_runs(instance, "questions", made.ledger)
+        assert status(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_on_a_machine_that_is_lost_is_ended_once_its_lock_in_the_ledger_is_free(
