@@ -76,6 +76,8 @@ def promote(
                     record, fingerprint=gate.fingerprint, reason=reason, requested_by=requested_by
                 )
             columns = _write_promoted(connection, context, record, card)
+        # What follows takes effect outside the ledger, for which its lock is no fence.
+        context.ledger.require_hold(record.workload, record.load)
         # The measures' tables are given back first: they and the warehouse's would be twice the memory.
         promotion = target_of(context.workload).promote_rows(
             context.settings,
