@@ -15,10 +15,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import inspect, text
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Ledger
-from batch_pipeline.ledger.postgres import LedgerAwayError, LockLostError
+from batch_pipeline.ledger.postgres import SCHEMA, LedgerAwayError, LockLostError, PostgresHome
+from batch_pipeline.ledger.schema import VERSION, _migrate, bring_up_to_date, recorded_version
 from batch_pipeline.settings import Settings
 from batch_pipeline_tests.ledger.test_ledger import DAY, begun, chunk, submit
 from batch_pipeline_tests.postgres import PASSWORD, PostgresServer, running
@@ -278,3 +280,47 @@ def test_what_sqlite_takes_is_taken(tmp_path: Path, url: str) -> None:
     assert found is not None
     assert found.stopped == "a sentence with \N{REPLACEMENT CHARACTER} in it"
     assert found.requested_by == "r" * 500
+
+
+def tables_of(home: PostgresHome) -> dict[str, tuple[object, ...]]:
+    """Columns with whether they may be null, keys and indexes, by table."""
+    look = inspect(home.engine)
+    return {
+        name: (
+            sorted((c["name"], c["nullable"]) for c in look.get_columns(name, SCHEMA)),
+            sorted(look.get_pk_constraint(name, SCHEMA)["constrained_columns"]),
+            sorted(
+                (str(i["column_names"]), bool(i["unique"])) for i in look.get_indexes(name, SCHEMA)
+            ),
+        )
+        for name in look.get_table_names(SCHEMA)
+    }
+
+
+def test_every_step_of_the_schema_leads_to_the_newest_there_too(postgres: PostgresServer) -> None:
+    migrated, new = PostgresHome(postgres.url(), 5), PostgresHome(postgres.url(), 5)
+    with migrated.only_here() as connection:
+        _migrate(connection)
+    bring_up_to_date(new)
+    assert recorded_version(migrated) == recorded_version(new) == f"{VERSION:04}"
+    assert tables_of(migrated) == tables_of(new)
+
+
+def test_a_ledger_of_the_step_before_is_migrated_with_what_it_holds(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres.url()
+    begun(Ledger(tmp_path, 5, url))
+    home = PostgresHome(url, 5)
+    with home.only_here() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+        for column in ("rolled_back_at", "rolled_back_by", "rollback_reason"):
+            connection.execute(text(f"ALTER TABLE loads DROP COLUMN {column}"))
+    found = Ledger(tmp_path, 5, url).load("w", DAY)
+    assert found is not None
+    assert found.source_rows == 10
+    assert found.rolled_back_at is None
+    with home.only_here() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="a newer release wrote it"):
+        Ledger(tmp_path, 5, url)
