@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 
+from batch_pipeline.ledger.tables import chunks
+
 T = TypeVar("T")
 
 
@@ -50,8 +52,12 @@ class Home(Protocol):
         """The load, for this process alone; false where another keeps it for longer than `wait_seconds`."""
         ...
 
-    def holding(self, workload: str, load: str) -> AbstractContextManager[Connection]:
-        """A transaction that is committed only while this process still holds the load."""
+    def add_chunk(self, values: dict[str, Any]) -> None:
+        """Commits a chunk, but only while this process still holds its load."""
+        ...
+
+    def require_hold(self, workload: str, load: str) -> None:
+        """Raises LockLostError where this process has held the load, and another may have changed it since."""
         ...
 
 
@@ -124,9 +130,14 @@ class SqliteHome:
         finally:
             lock.release()
 
-    def holding(self, workload: str, load: str) -> AbstractContextManager[Connection]:  # noqa: ARG002
-        # The lock is the kernel's, and the file's: it is held as long as this process lives.
-        return self.engine.begin()
+    # The lock is the kernel's: it is held for as long as this process lives.
+
+    def add_chunk(self, values: dict[str, Any]) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(insert(chunks).values(**values))
+
+    def require_hold(self, workload: str, load: str) -> None:
+        pass
 
 
 def _configure(connection: Any, _record: Any) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -73,6 +73,9 @@ _REFUSED = (
     "SSL",
 )
 
+# Which process of the server a session is: another one has another's locks.
+_PID = select(func.pg_backend_pid())
+
 T = TypeVar("T")
 
 
@@ -89,6 +92,7 @@ class _Held:
     """A load that this process holds: over which session, and how many chunks it then had."""
 
     session: Connection
+    pid: int
     chunks: int
 
 
@@ -167,47 +171,60 @@ class PostgresHome:
                 del self._held[workload, load]
                 _close(held.session)
 
-    @contextmanager
-    def holding(self, workload: str, load: str) -> Iterator[Connection]:
-        """Yields over the session of the lock; where that has broken, over a new one that has the lock.
-
-        The caller may add chunks of the load, and nothing else. Without the lock it is any transaction.
+    def add_chunk(self, values: dict[str, Any]) -> None:
+        """Commits a chunk over the session of its load's lock; where that has broken, over a new one that has it.
 
         Raises:
             LockLostError: another process holds the load, or has sent of it meanwhile.
             LedgerAwayError: the database stays away.
         """
+        workload, load, chunk_id = values["workload"], values["load"], values["chunk_id"]
+        tried: list[str] = []
+
+        def attempt() -> None:
+            held = self._held.get((workload, load))
+            statement = insert(chunks).values(**values)
+            if tried:
+                # Its commit may have gone through, and the answer been lost.
+                statement = statement.on_conflict_do_nothing(index_elements=["chunk_id"])
+            if held is None:
+                tried.append(chunk_id)
+                with self.engine.begin() as connection:
+                    connection.execute(statement)
+                return
+            self._renew(held, workload, load, *tried)
+            tried.append(chunk_id)
+            with _transaction(held.session):
+                held.session.execute(statement)
+                count = _chunks_of(held.session, workload, load)
+            held.chunks = count
+
+        with self._guard:
+            self.patiently(attempt)
+
+    def require_hold(self, workload: str, load: str) -> None:
+        """Raises as `add_chunk` does, where this process has held the load and may hold it no more."""
         with self._guard:
             held = self._held.get((workload, load))
-            if held is None:
-                with self.engine.begin() as connection:
-                    yield connection
-                return
-            self._renew(held, workload, load)
-            try:
-                with _transaction(held.session):
-                    yield held.session
-                    chunks_now = _chunks_of(held.session, workload, load)
-            except DBAPIError as error:
-                if (sentence := self._sentence(error)) is None:
-                    raise
-                raise sentence from None
-            held.chunks = chunks_now
+            if held is not None:
+                self.patiently(lambda: self._renew(held, workload, load))
 
-    def _renew(self, held: _Held, workload: str, load: str) -> None:
-        # SQLAlchemy would replace a session that broke by one without the lock, and say nothing.
+    def _renew(self, held: _Held, workload: str, load: str, *perhaps: str) -> None:
+        """Makes sure of the lock. `perhaps` are chunks of this process that may be there or not."""
+        # SQLAlchemy may replace a session that broke by one without the lock, and say nothing.
         if not (held.session.closed or held.session.invalidated):
             try:
-                held.session.execute(select(1))
-                return
+                if held.session.execute(_PID).scalar() == held.pid:
+                    return
             except DBAPIError as error:
                 if not is_away(error):
                     raise
         _close(held.session)
         renewed = self._locked(workload, load, 0.0)
         if renewed is not None:
-            held.session = renewed.session
-            if renewed.chunks == held.chunks:
+            held.session, held.pid = renewed.session, renewed.pid
+            ours = chunks.c.chunk_id.in_(perhaps)
+            if renewed.chunks - _chunks_of(held.session, workload, load, ours) == held.chunks:
                 return
         raise LockLostError(
             f"The ledger's database ended the session in which this process held {workload} {load}, and another "
@@ -224,7 +241,8 @@ class PostgresHome:
             try:
                 lock = select(func.pg_try_advisory_lock(_key(f"{workload}/{load}")))
                 if session.execute(lock).scalar():
-                    return _Held(session, _chunks_of(session, workload, load))
+                    pid = session.execute(_PID).scalar_one()
+                    return _Held(session, pid, _chunks_of(session, workload, load))
             except BaseException:
                 _close(session)
                 raise
@@ -319,16 +337,17 @@ def _transaction(session: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(DBAPIError):
-            session.execute(text("ROLLBACK"))
+        with suppress(SQLAlchemyError):
+            if not session.invalidated:
+                session.execute(text("ROLLBACK"))
         raise
     session.execute(text("COMMIT"))
 
 
-def _chunks_of(session: Connection, workload: str, load: str) -> int:
+def _chunks_of(session: Connection, workload: str, load: str, *conditions: Any) -> int:
     counted = select(func.count()).select_from(chunks)
     return session.execute(
-        counted.where(chunks.c.workload == workload, chunks.c.load == load)
+        counted.where(chunks.c.workload == workload, chunks.c.load == load, *conditions)
     ).scalar_one()
 
 
@@ -338,5 +357,5 @@ def _key(name: str) -> Any:
 
 
 def _close(session: Connection) -> None:
-    with suppress(DBAPIError):
+    with suppress(SQLAlchemyError):
         session.close()

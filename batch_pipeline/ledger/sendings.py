@@ -24,13 +24,11 @@ class Sendings(Transactions):
     def record_intent(self, chunk: Chunk) -> None:
         """Before the POST: from here on, somebody may have been charged for this chunk."""
         values = {**vars(chunk), "state": chunk.state.value, "lane": chunk.lane.value}
-        with self._home.holding(chunk.workload, chunk.load) as connection:
-            connection.execute(insert(chunks).values(**values))
+        self._home.add_chunk(values)
 
     def require_hold(self, workload: str, load: str) -> None:
         """Raises LockLostError where this process held the load, and another has it now."""
-        with self._home.holding(workload, load):
-            pass
+        self._home.require_hold(workload, load)
 
     def record_submitted(
         self,

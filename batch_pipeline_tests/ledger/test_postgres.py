@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Ledger
@@ -324,3 +325,30 @@ def test_a_ledger_of_the_step_before_is_migrated_with_what_it_holds(
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="a newer release wrote it"):
         Ledger(tmp_path, 5, url)
+
+
+@pytest.mark.parametrize("moment", ["INSERT INTO chunks", "COMMIT", "answer to COMMIT"])
+def test_an_intent_during_which_the_session_breaks_is_committed_once(
+    tmp_path: Path, postgres: PostgresServer, url: str, moment: str
+) -> None:
+    ledger, other = Ledger(tmp_path, 5, url), Ledger(tmp_path / "other", 5, url)
+    record = begun(ledger)
+    struck: list[str] = []
+
+    def strike(_c: object, cursor: Any, statement: str, *_rest: object) -> None:
+        if statement.startswith(moment.removeprefix("answer to ")) and not struck:
+            struck.append(statement)
+            end_sessions(postgres, url)
+            if moment.startswith("answer"):
+                cursor.execute("SELECT 1")  # fails, as reading the answer would have
+
+    name = "after_cursor_execute" if moment.startswith("answer") else "before_cursor_execute"
+    assert isinstance(ledger._home, PostgresHome)
+    event.listen(ledger._home._sessions, name, strike)
+    with ledger.hold("w", DAY):
+        ledger.record_intent(chunk(record))
+        assert struck
+        with other.try_hold("w", DAY) as held:
+            assert not held
+        ledger.record_intent(chunk(record, "c2"))
+    assert sorted(c.chunk_id for c in other.intents()) == ["c1", "c2"]
