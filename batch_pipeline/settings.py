@@ -89,7 +89,7 @@ class Settings:
             prices=Path(prices).resolve() if prices else None,
             alerts=_alerts(environment),
             at_once=_most(environment, "BATCH_PIPELINE_AT_ONCE") or cls.at_once,
-            ledger=_url(environment, "BATCH_PIPELINE_LEDGER", "postgresql+psycopg://", _LEDGER_URL),
+            ledger=_ledger(environment),
             rows=_url(environment, "BATCH_PIPELINE_ROWS", "", _ROWS_URL),
             warehouse=_url(environment, "BATCH_PIPELINE_WAREHOUSE", "ducklake:", _WAREHOUSE_URL),
         )
@@ -122,6 +122,14 @@ def _most(environment: Mapping[str, str], name: str) -> int | None:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise ConfigurationError(f"{name} is {text!r}; it must be a whole number, 1 or more.")
     return int(text)
+
+
+def _ledger(environment: Mapping[str, str]) -> str | None:
+    plain = environment.get("BATCH_PIPELINE_LEDGER", "").strip()
+    # As every other tool has it.
+    if plain.startswith(("postgresql://", "postgres://")):
+        environment = {"BATCH_PIPELINE_LEDGER": f"postgresql+psycopg:{plain.partition(':')[2]}"}
+    return _url(environment, "BATCH_PIPELINE_LEDGER", "postgresql+psycopg://", _LEDGER_URL)
 
 
 def _url(environment: Mapping[str, str], name: str, scheme: str, example: str) -> str | None:

@@ -34,4 +34,7 @@ def existing_load(workload: str, load: str | None, *, with_rows: bool = False) -
         )
     if with_rows and record.purged_at is not None:
         raise ConfigurationError(purged_sentence(record))
-    return LoadContext(found, day, settings, ledger)
+    context = LoadContext(found, day, settings, ledger)
+    if with_rows:
+        context.require_rows_here(record)
+    return context

@@ -36,8 +36,8 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     workload.check_load(day)
     workload.user_checks()
     ledger = Ledger.existing(settings)
-    begun = ledger is not None and ledger.load(name, day) is not None
-    if not begun or resend:
+    record = ledger.load(name, day) if ledger else None
+    if record is None or resend:
         with tempfile.TemporaryDirectory() as scratch, querying(Path(scratch)) as connection:
             check_source(workload, day, connection)
             described = connection.execute(f"DESCRIBE FROM {SOURCE}").fetchall()
@@ -51,7 +51,10 @@ def preflight(name: str, load: str | None, *, resend: bool = False) -> LoadConte
     _check_state(settings.state)
     _check_rows(settings)
     check_warehouse(settings)
-    return LoadContext.open(workload, day, settings)
+    context = LoadContext.open(workload, day, settings)
+    if record is not None and not resend:
+        context.require_rows_here(record)
+    return context
 
 
 def _will_call(ledger: Ledger | None, name: str, day: str) -> bool:

@@ -38,6 +38,10 @@ class Home(Protocol):
         """A transaction that no other process can write beside, tables' definitions included."""
         ...
 
+    def keep_writers_out(self, connection: Connection) -> None:
+        """From now on, and until the transaction ends, nobody else writes any record."""
+        ...
+
     def keep_copy(self, version: int) -> None:
         """Before a migration: a copy of the ledger, for going back to the release that wrote it."""
         ...
@@ -93,6 +97,9 @@ class SqliteHome:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
+
+    def keep_writers_out(self, connection: Connection) -> None:
+        pass  # `only_here` has done that
 
     def keep_copy(self, version: int) -> None:
         """Puts a copy beside the ledger, as `ledger.v<version>.sqlite`."""

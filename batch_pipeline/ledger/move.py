@@ -13,9 +13,11 @@ from batch_pipeline.ledger.home import Home, SqliteHome
 from batch_pipeline.ledger.records import ChunkState
 from batch_pipeline.ledger.schema import bring_up_to_date, mark_as_moved
 from batch_pipeline.ledger.store import BUSY_WAIT_SECONDS
-from batch_pipeline.ledger.tables import batches, chunks, loads, metadata
+from batch_pipeline.ledger.tables import batches, chunks, holds, loads, metadata
 
 _AT_A_TIME = 5_000
+# Who holds a load is nothing to be moved.
+_TABLES = [table for table in metadata.sorted_tables if table is not holds]
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,12 @@ def move_ledger(source: str, target: str) -> Moved:
     bring_up_to_date(from_)
     bring_up_to_date(to)
     with ExitStack() as stack:
-        _hold_all(from_, stack)
+        held = _hold_all(from_, stack)
         reading = stack.enter_context(from_.only_here())
-        records = {table.name: _count(reading, table) for table in metadata.sorted_tables}
+        from_.keep_writers_out(reading)
+        for begun in _asking(reading) - held:
+            raise _busy(*begun)
+        records = {table.name: _count(reading, table) for table in _TABLES}
         resumed = from_.patiently(lambda: _copy(reading, to, records, from_.place))
         mark_as_moved(reading, to.place)
     return Moved(records, resumed)
@@ -57,27 +62,34 @@ def move_ledger(source: str, target: str) -> Moved:
 
 def _copy(reading: Connection, to: Home, records: dict[str, int], source: str) -> bool:
     with to.only_here() as writing:
-        there = {table.name: _count(writing, table) for table in metadata.sorted_tables}
+        there = {table.name: _count(writing, table) for table in _TABLES}
         if any(there.values()):
-            if there == records and all(
-                _same(reading, writing, table) for table in metadata.sorted_tables
-            ):
+            if there == records and all(_same(reading, writing, table) for table in _TABLES):
                 return True
             raise ConfigurationError(
                 f"The ledger {to.place} holds records already ({there[loads.name]:,} loads), and they are not those "
                 f"of {source}; two ledgers cannot become one. Name an empty database, or drop its schema if "
                 "nobody needs it."
             )
-        for table in metadata.sorted_tables:
+        for table in _TABLES:
             for part in _parts(reading, table):
                 writing.execute(insert(table), part)
     return False
 
 
-def _hold_all(home: Home, stack: ExitStack) -> None:
-    """Every load that somebody could be sending of or reading back."""
+def _hold_all(home: Home, stack: ExitStack) -> set[tuple[str, str]]:
+    """Holds every load that somebody could be sending of or reading back; which they are."""
+    with home.engine.connect() as connection:
+        found = _asking(connection)
+    for workload, load in found:
+        if not stack.enter_context(home.try_hold(workload, load, 0.0)):
+            raise _busy(workload, load)
+    return found
+
+
+def _asking(connection: Connection) -> set[tuple[str, str]]:
     key = (chunks.c.workload, chunks.c.load)
-    asking = union(
+    query = union(
         select(loads.c.workload, loads.c.load).where(
             loads.c.promoted_at.is_(None), func.coalesce(loads.c.gate, "") != "hold"
         ),
@@ -86,14 +98,13 @@ def _hold_all(home: Home, stack: ExitStack) -> None:
         .join(batches, batches.c.chunk_id == chunks.c.chunk_id)
         .where(batches.c.collected_at.is_(None)),
     )
-    with home.engine.connect() as connection:
-        found = connection.execute(asking).all()
-    for workload, load in found:
-        if not stack.enter_context(home.try_hold(workload, load, 0.0)):
-            raise PipelineError(
-                f"A process is working on {workload} {load}; let it end (and stop Dagster's daemon), then call "
-                "again."
-            )
+    return {(workload, load) for workload, load in connection.execute(query)}
+
+
+def _busy(workload: str, load: str) -> PipelineError:
+    return PipelineError(
+        f"A process is working on {workload} {load}; let it end (and stop Dagster's daemon), then call again."
+    )
 
 
 def _parts(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:

@@ -2,16 +2,19 @@
 
 A load's lock is an advisory lock of a session that is used for nothing else: the server frees it when that
 session ends, and it notices within `_GONE_SECONDS` that a machine has vanished. A session may break while its
-process lives on (the server was restarted): then another process may get the lock. So nothing that money follows
-is written but over that very session, or a new one that has the lock and finds the load's chunks as they were.
+process lives on (the server was restarted): then another process may get the lock. So each holder leaves a
+mark, and nothing that money follows is written but over that very session, or a new one that has the lock and finds
+the mark of this process still: nobody has held the load since.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import (
     URL,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     Engine,
     Table,
     create_engine,
+    delete,
     func,
     inspect,
     make_url,
@@ -31,7 +35,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from batch_pipeline.errors import ConfigurationError, OutageError, PipelineError
-from batch_pipeline.ledger.tables import chunks
+from batch_pipeline.ledger.tables import chunks, holds, metadata
 
 SCHEMA = "batch_pipeline"
 VARIABLE = "BATCH_PIPELINE_LEDGER"
@@ -71,6 +75,7 @@ _REFUSED = (
     "not permitted",
     "certificate",
     "SSL",
+    "invalid ",
 )
 
 # Which process of the server a session is: another one has another's locks.
@@ -89,11 +94,11 @@ class LockLostError(PipelineError):
 
 @dataclass
 class _Held:
-    """A load that this process holds: over which session, and how many chunks it then had."""
+    """A load that this process holds: over which session, and by which mark."""
 
     session: Connection
     pid: int
-    chunks: int
+    holder: str
 
 
 class PostgresHome:
@@ -148,6 +153,11 @@ class PostgresHome:
     def keep_copy(self, version: int) -> None:
         """Postgres has backups of its own; the migration is one transaction."""
 
+    def keep_writers_out(self, connection: Connection) -> None:
+        # Of holds alone each holder takes its own line away.
+        names = ", ".join(table.name for table in metadata.sorted_tables if table is not holds)
+        connection.execute(text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
+
     def up_for(self) -> float:
         def ask() -> float:
             with self.engine.connect() as connection:
@@ -158,7 +168,7 @@ class PostgresHome:
 
     @contextmanager
     def try_hold(self, workload: str, load: str, wait_seconds: float) -> Iterator[bool]:
-        held = self._locked(workload, load, wait_seconds)
+        held = self._locked(workload, load, wait_seconds, _enter)
         if held is None:
             yield False
             return
@@ -169,6 +179,7 @@ class PostgresHome:
         finally:
             with self._guard:
                 del self._held[workload, load]
+                _leave(held, workload, load)
                 _close(held.session)
 
     def add_chunk(self, values: dict[str, Any]) -> None:
@@ -178,26 +189,23 @@ class PostgresHome:
             LockLostError: another process holds the load, or has sent of it meanwhile.
             LedgerAwayError: the database stays away.
         """
-        workload, load, chunk_id = values["workload"], values["load"], values["chunk_id"]
-        tried: list[str] = []
+        workload, load = values["workload"], values["load"]
+        statement = insert(chunks).values(**values)
+        # Its commit may have gone through, and the answer been lost.
+        again = statement.on_conflict_do_nothing(index_elements=["chunk_id"])
+        tried = False
 
         def attempt() -> None:
+            nonlocal tried
             held = self._held.get((workload, load))
-            statement = insert(chunks).values(**values)
-            if tried:
-                # Its commit may have gone through, and the answer been lost.
-                statement = statement.on_conflict_do_nothing(index_elements=["chunk_id"])
-            if held is None:
-                tried.append(chunk_id)
-                with self.engine.begin() as connection:
-                    connection.execute(statement)
+            if held is not None:
+                self._renew(held, workload, load)
+            once, tried = (again if tried else statement), True
+            if held is not None:
+                held.session.execute(once)  # which commits it
                 return
-            self._renew(held, workload, load, *tried)
-            tried.append(chunk_id)
-            with _transaction(held.session):
-                held.session.execute(statement)
-                count = _chunks_of(held.session, workload, load)
-            held.chunks = count
+            with self.engine.begin() as connection:
+                connection.execute(once)
 
         with self._guard:
             self.patiently(attempt)
@@ -209,8 +217,7 @@ class PostgresHome:
             if held is not None:
                 self.patiently(lambda: self._renew(held, workload, load))
 
-    def _renew(self, held: _Held, workload: str, load: str, *perhaps: str) -> None:
-        """Makes sure of the lock. `perhaps` are chunks of this process that may be there or not."""
+    def _renew(self, held: _Held, workload: str, load: str) -> None:
         # SQLAlchemy may replace a session that broke by one without the lock, and say nothing.
         if not (held.session.closed or held.session.invalidated):
             try:
@@ -220,19 +227,26 @@ class PostgresHome:
                 if not is_away(error):
                     raise
         _close(held.session)
-        renewed = self._locked(workload, load, 0.0)
+        # A server that has not noticed yet that the session is gone keeps the lock for it meanwhile.
+        renewed = self._locked(workload, load, _GONE_SECONDS, _last_holder)
         if renewed is not None:
             held.session, held.pid = renewed.session, renewed.pid
-            ours = chunks.c.chunk_id.in_(perhaps)
-            if renewed.chunks - _chunks_of(held.session, workload, load, ours) == held.chunks:
+            if renewed.holder == held.holder:
                 return
+            _close(held.session)
         raise LockLostError(
             f"The ledger's database ended the session in which this process held {workload} {load}, and another "
-            "process has worked on that load since; this one sends no more of it, and nothing is lost."
+            "process holds that load, or has held it since; this one sends no more of it, and nothing is lost."
         )
 
-    def _locked(self, workload: str, load: str, wait_seconds: float) -> _Held | None:
-        """A session that has the load's lock, and how many chunks the load has."""
+    def _locked(
+        self,
+        workload: str,
+        load: str,
+        wait_seconds: float,
+        holder: Callable[[Connection, str, str], str],
+    ) -> _Held | None:
+        """A session that has the load's lock; with its mark, or the last holder's."""
         until = time.monotonic() + wait_seconds
         pause = 0.02
 
@@ -242,7 +256,7 @@ class PostgresHome:
                 lock = select(func.pg_try_advisory_lock(_key(f"{workload}/{load}")))
                 if session.execute(lock).scalar():
                     pid = session.execute(_PID).scalar_one()
-                    return _Held(session, pid, _chunks_of(session, workload, load))
+                    return _Held(session, pid, holder(session, workload, load))
             except BaseException:
                 _close(session)
                 raise
@@ -299,7 +313,8 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or not parsed.database:
+    # A character that was not encoded makes a part of the password pass for the host.
+    if parsed is None or not parsed.database or re.search(r"[@/:\s]", parsed.host or ""):
         raise ConfigurationError(
             f"{VARIABLE} cannot be read as an address; write it as "
             "postgresql+psycopg://user:password@host:5432/database, with special characters of the password "
@@ -330,25 +345,27 @@ def _engine(url: URL, arguments: dict[str, Any], **options: Any) -> Engine:
         ) from None
 
 
-@contextmanager
-def _transaction(session: Connection) -> Iterator[None]:
-    """On a session that commits each statement by itself."""
-    session.execute(text("BEGIN"))
-    try:
-        yield
-    except BaseException:
-        with suppress(SQLAlchemyError):
-            if not session.invalidated:
-                session.execute(text("ROLLBACK"))
-        raise
-    session.execute(text("COMMIT"))
+def _enter(session: Connection, workload: str, load: str) -> str:
+    """Leaves a mark in the place of the last holder's."""
+    mark = uuid4().hex
+    first = insert(holds).values(workload=workload, load=load, holder=mark)
+    session.execute(
+        first.on_conflict_do_update(index_elements=["workload", "load"], set_={"holder": mark})
+    )
+    return mark
 
 
-def _chunks_of(session: Connection, workload: str, load: str, *conditions: Any) -> int:
-    counted = select(func.count()).select_from(chunks)
-    return session.execute(
-        counted.where(chunks.c.workload == workload, chunks.c.load == load, *conditions)
-    ).scalar_one()
+def _last_holder(session: Connection, workload: str, load: str) -> str:
+    """Nobody's, where the last one ended well."""
+    query = select(holds.c.holder).where(holds.c.workload == workload, holds.c.load == load)
+    return session.execute(query).scalar() or ""
+
+
+def _leave(held: _Held, workload: str, load: str) -> None:
+    with suppress(SQLAlchemyError):
+        if not (held.session.closed or held.session.invalidated):
+            mine = (holds.c.workload == workload, holds.c.load == load)
+            held.session.execute(delete(holds).where(*mine, holds.c.holder == held.holder))
 
 
 def _key(name: str) -> Any:

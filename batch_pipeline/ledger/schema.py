@@ -95,7 +95,7 @@ def _version(connection: Connection, place: str) -> int:
         to = connection.execute(text("SELECT place FROM moved_to")).scalar()
         raise ConfigurationError(
             f"The ledger {place} was moved to {to}; name it in BATCH_PIPELINE_LEDGER. What went on from here "
-            "would send what is sent already."
+            "would send what is sent already. (To move it back here, put this one aside first.)"
         )
     if recorded not in map(_revision, range(1, VERSION + 1)):
         raise ConfigurationError(

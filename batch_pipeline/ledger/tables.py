@@ -257,6 +257,15 @@ review_exports = Table(
     Column("exported_by", String(128), nullable=False),
 )
 
+# Where machines share the ledger: who has held a load last. A holder that ended well takes its line away.
+holds = Table(
+    "holds",
+    metadata,
+    Column("workload", String(64), primary_key=True),
+    Column("load", String(64), primary_key=True),
+    Column("holder", String(32), nullable=False),
+)
+
 for _table in metadata.tables.values():
     for _column in _table.columns:
         if type(_column.type) is String:

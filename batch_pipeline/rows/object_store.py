@@ -37,6 +37,11 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0
 # A person waits, and the address may be mistyped.
 _CHECK_SECONDS = 10.0
 
+# How long a server may take to accept a connection, and to say the next bytes.
+_CONNECT_SECONDS, _SILENT_SECONDS = 5, 15
+# Bytes a second that a line must carry at least.
+_SLOWEST = 250_000
+
 
 class ObjectStore:
     """The objects below one URL. Its methods take whole URLs, from any thread.
@@ -124,7 +129,7 @@ class ObjectStore:
     def write(self, url: str, content: bytes) -> None:
         """Puts a small object."""
         self._forget(url)
-        self._call(lambda fs: fs.pipe_file(self._key(url), content))
+        self._call(lambda fs: fs.pipe_file(self._key(url), content, **_bound(fs, len(content))))
 
     def read_all(self, urls: list[str]) -> list[bytes]:
         """The content of each, fetched side by side. Raises FileNotFoundError."""
@@ -171,7 +176,9 @@ class ObjectStore:
             if self._scheme in ("s3", "s3a")
             else {}
         )
-        self._call(lambda fs: fs.put_file(str(local), self._key(url), **options))
+        self._call(
+            lambda fs: fs.put_file(str(local), self._key(url), **options, **_bound(fs, size))
+        )
         if size <= _SMALL:
             # It is mostly read at once; S3 names a version by this digest.
             content = local.read_bytes()
@@ -230,12 +237,21 @@ class ObjectStore:
             if self._scheme in ("s3", "s3a"):
                 # Tries are ours to count: here, and nowhere below.
                 once = {"max_attempts": 1, "mode": "standard"}
-                options["config_kwargs"] = {"retries": once, "connect_timeout": 10}
+                # botocore would wait a minute for a server that accepts and says nothing.
+                waits = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _SILENT_SECONDS}
+                options["config_kwargs"] = {"retries": once, **waits}
             opened = filesystem(self._scheme, **options)
             if hasattr(opened, "retries"):
                 opened.retries = 1
             self._process, self._opened = os.getpid(), opened
         return self._opened
+
+
+def _bound(filesystem: Any, size: int) -> dict[str, float]:
+    """For a call that writes so many bytes: before it sends any, S3's client waits for a word without an end."""
+    if not getattr(filesystem, "async_impl", False):
+        return {}
+    return {"timeout": 2 * _SILENT_SECONDS + size / _SLOWEST}
 
 
 class _LargeObject(io.RawIOBase):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch_pipeline.errors import PipelineError
+from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Ledger, Load
 from batch_pipeline.rows import LoadFolder, Place, shared
 from batch_pipeline.settings import Settings
@@ -54,6 +54,18 @@ class LoadContext:
 
         return querying(self.scratch, ordered=ordered, memory=self._memory())
 
+    def require_rows_here(self, record: Load) -> None:
+        """Raises ConfigurationError where machines share the ledger, and this one looks elsewhere for the rows."""
+        if self.settings.ledger is None or record.purged_at is not None:
+            return
+        folder = self.folder(record)
+        if not folder.source.is_file():
+            raise ConfigurationError(
+                f"{self} was begun, as the ledger knows, and its rows are not at {folder.root}: set "
+                "BATCH_PIPELINE_ROWS as on the machine that began it, or BATCH_PIPELINE_STATE to the folder that they "
+                "share. Nothing was sent."
+            )
+
     def _memory(self) -> int | None:
         """None before the source was read."""
         import pyarrow as pa
@@ -63,6 +75,7 @@ class LoadContext:
         record = self.ledger.load(self.workload.name, self.load)
         if record is None or record.purged_at is not None:
             return None
+        self.require_rows_here(record)
         try:
             size = row_bytes(self.folder(record).source)
         except (OSError, pa.ArrowException):

@@ -84,8 +84,8 @@ class Target(Protocol):
     def roll_back(
         self, settings: Settings, /, *, workload: str, load: str, key: str, reason: str, by: str
     ) -> Rollback | None:
-        """Takes the load's rows out; None where it is not promoted there now.
+        """Takes the load's rows out; None where that was done before.
 
-        Raises PipelineError where that cannot be; nothing was changed then.
+        Raises NotPromotedHereError where it was never promoted there, PipelineError where that cannot be; nothing was changed then.
         """
         ...

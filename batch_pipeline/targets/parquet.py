@@ -119,7 +119,7 @@ class ParquetTarget:
     ) -> Rollback | None:
         """As Target.roll_back: removes the load's file, once it is written down why."""
         from batch_pipeline.rows.query import querying
-        from batch_pipeline.warehouse import Rollback
+        from batch_pipeline.warehouse import NotPromotedHereError, Rollback
 
         with (
             folder_at(self.place, settings) as folder,
@@ -128,7 +128,9 @@ class ParquetTarget:
         ):
             loads = _loads(folder)
             if load not in loads:
-                return None
+                if any((folder / "_rolled_back").glob(f"{load}-*.json")):
+                    return None
+                raise NotPromotedHereError(self.name, workload, load, "promote.path")
             history = _history(connection, loads[load])
             self._require_ours(history, workload, loads[load])
             mine = _file(loads[load])

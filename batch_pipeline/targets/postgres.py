@@ -111,11 +111,17 @@ class PostgresTarget:
         self, _settings: Settings, /, *, workload: str, load: str, key: str, reason: str, by: str
     ) -> Rollback | None:
         """As Target.roll_back."""
-        from batch_pipeline.warehouse import Rollback
+        from batch_pipeline.warehouse import NotPromotedHereError, Rollback
 
         with self._session() as server:
             _take_turn(server, self._table)
-            names = _columns_now(server, self._table, workload, load)
+            try:
+                names = _columns_now(server, self._table, workload, load)
+            except LookupError:
+                setting = "promote.url_env, or promote.table,"
+                raise NotPromotedHereError(
+                    f"{self._table} in {server.where}", workload, load, setting
+                ) from None
             if names is None:
                 return None
             owned, restored, kept = LoadRows(server, self._table, key, load, names).take_back()
@@ -168,20 +174,25 @@ def _fill(
 def _columns_now(
     server: Session, table: PromotedTable, workload: str, load: str
 ) -> list[str] | None:
-    """All columns that promotions of the table wrote; None where the load is not promoted there."""
+    """All columns that promotions of the table wrote; None where the load was taken back before.
+
+    Raises LookupError where it was never promoted there.
+    """
     there = server.rows(
         "SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE n.nspname = $1 AND c.relname IN ('_promotions', '_covered_rows', $2)",
         [table.schema, table.table],
     )
     if there[0][0] < 3:
-        return None
+        raise LookupError(load)
     lines = server.rows(
-        f"SELECT 1 FROM {table.promotions} WHERE table_name = $1 AND workload = $2 AND load = $3 "
-        "AND rolled_back_at IS NULL",
+        f"SELECT bool_or(rolled_back_at IS NULL) FROM {table.promotions} "
+        "WHERE table_name = $1 AND workload = $2 AND load = $3 HAVING count(*) > 0",
         [table.table, workload, load],
     )
     if not lines:
+        raise LookupError(load)
+    if not lines[0][0]:
         return None
     written = server.rows(
         f"SELECT DISTINCT unnest(columns) FROM {table.promotions} WHERE table_name = $1 ORDER BY 1",

@@ -15,12 +15,13 @@ from batch_pipeline.warehouse.metrics import (
     write_metrics,
 )
 from batch_pipeline.warehouse.promoted import Promotion, promote_rows
-from batch_pipeline.warehouse.rolled_back import Rollback, roll_back
+from batch_pipeline.warehouse.rolled_back import NotPromotedHereError, Rollback, roll_back
 
 __all__ = [
     "GateRecord",
     "LoadRecord",
     "Measure",
+    "NotPromotedHereError",
     "Promotion",
     "Rollback",
     "WarehouseLockedError",

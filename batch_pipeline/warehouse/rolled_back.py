@@ -13,6 +13,16 @@ from batch_pipeline.warehouse.place import Where, lake_of
 from batch_pipeline.warehouse.promoted import create_history, take_turn
 
 
+class NotPromotedHereError(PipelineError):
+    """The system of record that was looked at has never heard of the load."""
+
+    def __init__(self, place: str, workload: str, load: str, setting: str) -> None:
+        super().__init__(
+            f"{place} knows of no promotion of {workload} {load}, and the ledger says that it was promoted; look "
+            f"whether {setting} is what it was then. Nothing was changed."
+        )
+
+
 @dataclass(frozen=True)
 class Rollback:
     """`rows` that the load had promoted.
@@ -31,11 +41,13 @@ class Rollback:
 def roll_back(
     where: Where, *, workload: str, load: str, key: str, reason: str, by: str
 ) -> Rollback | None:
-    """Takes a load out of `promoted.<workload>` in one transaction; None where it is not promoted there now.
+    """Takes a load out of `promoted.<workload>` in one transaction; None where that was done before.
 
     Each key that the load owned goes back to the newest other promoted load that has it.
 
-    Raises PipelineError where an earlier release promoted it, and did not keep what it replaced.
+    Raises:
+        NotPromotedHereError: it was never promoted there.
+        PipelineError: an earlier release promoted it, and did not keep what it replaced.
     """
 
     def work(connection: duckdb.DuckDBPyConnection) -> Rollback | None:
@@ -47,7 +59,18 @@ def roll_back(
             [workload, load],
         ).fetchall()
         if not lines or lines[-1][0] != load:
-            return None
+            undone = connection.execute(
+                "SELECT count(*) FROM promoted._promotions WHERE workload = ? AND load = ?",
+                [workload, load],
+            )
+            if _count(undone):
+                return None
+            raise NotPromotedHereError(
+                "The warehouse",
+                workload,
+                load,
+                "BATCH_PIPELINE_WAREHOUSE, or BATCH_PIPELINE_STATE,",
+            )
         *earlier, (_, complete, _) = lines
         # A load that was promoted again since has all its rows in the two tables.
         lost = [] if complete else [name for name, _, kept in earlier if not kept]

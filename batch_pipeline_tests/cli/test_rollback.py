@@ -54,6 +54,22 @@ def rollback(load: str = DAY, reason: str = "the labels are wrong") -> Result:
     return call("rollback", "questions", load, "--reason", reason)
 
 
+def test_another_warehouse_than_the_one_it_was_promoted_to_is_told_apart(
+    promoted: Night, tmp_path: Path
+) -> None:
+    """Else the ledger would say that it was rolled back, and its rows would stay."""
+    state = promoted.context.settings.state
+    (state / "warehouse.duckdb").rename(tmp_path / "aside")
+    elsewhere = rollback()
+    (state / "warehouse.duckdb").unlink(missing_ok=True)
+    (tmp_path / "aside").rename(state / "warehouse.duckdb")
+
+    assert elsewhere.exit_code == 4
+    assert "knows of no promotion of questions 2026-11-20" in elsewhere.stderr
+    assert promoted.context.record().promoted_at is not None
+    assert rollback().exit_code == 0
+
+
 def next_night(first: Night) -> Night:
     """The same source on the next day, promoted: every key is the later load's."""
     context = first.context

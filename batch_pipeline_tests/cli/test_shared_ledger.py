@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -61,6 +62,38 @@ def test_a_load_is_driven_to_promotion_and_every_command_finds_it(
     shared = Ledger.of(Settings.from_environment())
     assert [record.load for record in shared.generations()] == [DAY]
     assert len(account_of(simulator)["batches"]) == 1
+
+
+def test_a_machine_that_looks_for_the_rows_elsewhere_is_told_so_and_pays_nothing_again(
+    simulate: Callable[..., Simulator],
+    made: Night,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    simulator = simulate()
+    monkeypatch.setenv("BATCH_PIPELINE_LEDGER", postgres.url())
+    assert call("run", "questions", "--date", DAY).exit_code == 0
+    monkeypatch.setenv("BATCH_PIPELINE_STATE", str(tmp_path / "another machine"))
+    target = str(tmp_path / "rows.csv")
+    for arguments in (
+        ["run", "questions", "--date", DAY, "--json"],
+        ["export", "questions", "--date", DAY, "--to", target],
+    ):
+        done = call(*arguments)
+        assert done.exit_code == 2, done.output
+        [said] = done.stderr.splitlines()
+        assert "set BATCH_PIPELINE_ROWS as on the machine that began it" in said
+        assert "--resend" not in said
+        assert done.stdout == ""
+    assert len(account_of(simulator)["batches"]) == 1
+
+
+def test_a_ledgers_address_may_be_written_as_other_tools_have_it(
+    made: Night, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_PIPELINE_LEDGER", postgres.url().replace("+psycopg", ""))
+    assert call("alerts", "--json").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,18 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from batch_pipeline.cli import main
 from batch_pipeline.errors import ConfigurationError, PipelineError
-from batch_pipeline.ledger import Ledger
+from batch_pipeline.ledger import Ledger, move
 from batch_pipeline.ledger.move import move_ledger
 from batch_pipeline.ledger.tables import metadata
 from batch_pipeline.settings import Settings
@@ -154,6 +157,30 @@ def test_a_ledger_that_is_being_worked_on_is_left_alone(
         move_ledger(source(tmp_path), url)
     assert Ledger(tmp_path, 5, url).generations() == []
     assert full.load("w", DAY) is not None
+
+
+def test_nothing_is_begun_in_a_shared_ledger_while_it_is_moved(
+    tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an intent, after which money may flow, would stay behind."""
+    url, copy = postgres.url(), move._copy
+    begun(Ledger(tmp_path, 5, url), day="2026-01-01")
+    other = Ledger(tmp_path, 0.3, url)
+
+    record = other.load("w", "2026-01-01")
+    assert record
+    later = chunk(replace(record, load="2026-01-02"))
+
+    def meanwhile(*arguments: Any) -> bool:
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            other.record_intent(later)
+        return copy(*arguments)
+
+    monkeypatch.setattr(move, "_copy", meanwhile)
+    move_ledger(url, f"sqlite:{tmp_path / 'file' / 'ledger.sqlite'}")
+    assert Ledger(tmp_path / "file").intents() == []
+    with pytest.raises(DBAPIError, match="does not exist"):
+        other.record_intent(later)
 
 
 def call(*arguments: str) -> Result:

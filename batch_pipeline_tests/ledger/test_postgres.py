@@ -87,8 +87,9 @@ def test_a_load_that_another_process_holds_is_free_once_that_is_killed(
 
 
 def test_nothing_is_begun_for_a_load_whose_lock_went_to_another(
-    tmp_path: Path, postgres: PostgresServer, url: str
+    tmp_path: Path, postgres: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("batch_pipeline.ledger.postgres._GONE_SECONDS", 0.2)
     ledger, other = Ledger(tmp_path, 5, url), Ledger(tmp_path / "other", 5, url)
     record = begun(ledger)
     with ledger.hold("w", DAY):
@@ -98,6 +99,23 @@ def test_nothing_is_begun_for_a_load_whose_lock_went_to_another(
                 ledger.record_intent(chunk(record))
             with pytest.raises(LockLostError):
                 ledger.require_hold("w", DAY)
+    assert ledger.intents() == []
+
+
+def test_nothing_is_begun_for_a_load_that_another_has_held_meanwhile_whatever_it_did(
+    tmp_path: Path, postgres: PostgresServer, url: str
+) -> None:
+    ledger, other = Ledger(tmp_path, 5, url), Ledger(tmp_path / "other", 5, url)
+    record = begun(ledger)
+    with ledger.hold("w", DAY):
+        end_sessions(postgres, url)
+        for _ in range(2):
+            with other.hold("w", DAY, wait_seconds=5):
+                begun(other, generation=2)
+        with pytest.raises(LockLostError):
+            ledger.record_intent(chunk(record))
+        with pytest.raises(LockLostError):
+            ledger.require_hold("w", DAY)
     assert ledger.intents() == []
 
 
@@ -240,7 +258,13 @@ def test_an_account_that_may_not_make_the_schema_is_told_what_it_needs(
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql+psycopg://u@h:port/d", "postgresql+psycopg://", "postgresql+psycopg://h"]
+    "url",
+    [
+        "postgresql+psycopg://u@h:port/d",
+        "postgresql+psycopg://",
+        "postgresql+psycopg://h",
+        f"postgresql+psycopg://u:{PASSWORD}@wrong-password@h/d",  # an @ that is not encoded
+    ],
 )
 def test_an_address_that_is_none_is_shown_how_to_be_written(url: str, tmp_path: Path) -> None:
     assert "postgresql+psycopg://user:password@host" in wrong(url, tmp_path)
@@ -304,6 +328,7 @@ def test_every_step_of_the_schema_leads_to_the_newest_there_too(postgres: Postgr
         _migrate(connection)
     bring_up_to_date(new)
     assert recorded_version(migrated) == recorded_version(new) == f"{VERSION:04}"
+    assert "holds" in tables_of(new)
     assert tables_of(migrated) == tables_of(new)
 
 
@@ -317,6 +342,7 @@ def test_a_ledger_of_the_step_before_is_migrated_with_what_it_holds(
         connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
         for column in ("rolled_back_at", "rolled_back_by", "rollback_reason"):
             connection.execute(text(f"ALTER TABLE loads DROP COLUMN {column}"))
+        connection.execute(text("DROP TABLE holds"))
     found = Ledger(tmp_path, 5, url).load("w", DAY)
     assert found is not None
     assert found.source_rows == 10
@@ -327,7 +353,7 @@ def test_a_ledger_of_the_step_before_is_migrated_with_what_it_holds(
         Ledger(tmp_path, 5, url)
 
 
-@pytest.mark.parametrize("moment", ["INSERT INTO chunks", "COMMIT", "answer to COMMIT"])
+@pytest.mark.parametrize("moment", ["INSERT INTO chunks", "answer to INSERT INTO chunks"])
 def test_an_intent_during_which_the_session_breaks_is_committed_once(
     tmp_path: Path, postgres: PostgresServer, url: str, moment: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,18 @@ def test_a_store_that_does_not_answer_leaves_the_load_unfinished(
     assert account_of(simulator)["arrived"].get("create", 0) == 0
     proxy.refusal = lambda _: None
     assert run().exit_code == 0
+
+
+def test_a_store_that_accepts_and_says_nothing_is_not_waited_for_long(
+    simulator: Simulator, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_pipeline.rows.object_store._SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("batch_pipeline.rows.object_store._CHECK_SECONDS", 2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        done = run()
+    assert done.exit_code == 4
+    assert bucket in done.stderr.splitlines()[-1]
+    assert account_of(simulator)["batches"] == []

@@ -11,7 +11,7 @@ from batch_pipeline.rows.query import querying
 from batch_pipeline.settings import Settings
 from batch_pipeline.targets import Target
 from batch_pipeline.targets.face import Planned
-from batch_pipeline.warehouse import Promotion, Rollback
+from batch_pipeline.warehouse import NotPromotedHereError, Promotion, Rollback
 
 FIELDS = "id VARCHAR, label VARCHAR"
 PROVENANCE = "_tier INTEGER, _model VARCHAR, _batch_id VARCHAR, _load VARCHAR"
@@ -57,6 +57,13 @@ class Desk:
         return self.target.roll_back(
             self.settings, workload="questions", load=load, key="id", reason=reason, by=by
         )
+
+    def roll_back_if_known(self, load: str) -> Rollback | None:
+        """None where it was never promoted there, too."""
+        try:
+            return self.roll_back(load)
+        except NotPromotedHereError:
+            return None
 
     def check(
         self,

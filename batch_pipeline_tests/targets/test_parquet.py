@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.targets.parquet import HISTORY, ParquetTarget
-from batch_pipeline.warehouse import Promotion, Rollback
+from batch_pipeline.warehouse import NotPromotedHereError, Promotion, Rollback
 from batch_pipeline_tests.object_store import ObjectStore
 from batch_pipeline_tests.targets.promoting import FIELDS, Desk, Model
 from batch_pipeline_tests.targets.test_postgres import STEPS
@@ -158,6 +158,8 @@ def test_a_rollback_removes_the_file_and_says_why(desk: Desk) -> None:
     assert (told["by"], told["reason"]) == ("ada", "wrong\nprompt")
     assert told["promotions"][0]["load"] == "2026-01-02"
     assert desk.roll_back("2026-01-02") is None
+    with pytest.raises(NotPromotedHereError, match=r"promote\.path"):
+        desk.roll_back("2026-01-09")
 
 
 def test_a_file_that_is_none_of_ours_is_not_replaced(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_any_promotions_and_rollbacks_leave_what_the_loads_say(
     model, desk = Model(), Desk(ParquetTarget(place()), tmp_path)
     for load, answers in steps:
         if answers is None:
-            expected, done = model.roll_back(load), desk.roll_back(load)
+            expected, done = model.roll_back(load), desk.roll_back_if_known(load)
             assert (done and (done.rows, done.removed, done.restored, done.kept)) == (
                 expected and (expected.rows, expected.removed, expected.restored, expected.kept)
             )

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_pipeline.errors import PipelineError
-from batch_pipeline.warehouse import Rollback, roll_back, warehouse
+from batch_pipeline.warehouse import NotPromotedHereError, Rollback, roll_back, warehouse
 from batch_pipeline.warehouse.place import Where
 from batch_pipeline_tests.warehouse.test_promoted_table import FIELDS, promote, promoted
 
@@ -20,6 +20,13 @@ def undo(where: Where, load: str) -> Rollback | None:
     return roll_back(
         where, workload="questions", load=load, key="id", reason="it was wrong", by="ann"
     )
+
+
+def undo_if_known(where: Where, load: str) -> Rollback | None:
+    try:
+        return undo(where, load)
+    except NotPromotedHereError:
+        return None
 
 
 def history(where: Where, columns: str) -> list[Any]:
@@ -48,12 +55,21 @@ def test_the_history_says_when_by_whom_and_why(where: Where) -> None:
 
 
 def test_what_is_not_promoted_now_is_nothing_to_roll_back(where: Where) -> None:
-    assert undo(where, FIRST) is None
     promote(where, FIRST, [("a", "x")])
-    assert undo(where, SECOND) is None
     undo(where, FIRST)
     assert undo(where, FIRST) is None
     assert promoted(where) == []
+
+
+def test_a_warehouse_that_never_heard_of_the_load_is_not_the_one_it_was_promoted_to(
+    where: Where,
+) -> None:
+    with pytest.raises(NotPromotedHereError, match="BATCH_PIPELINE_WAREHOUSE"):
+        undo(where, FIRST)
+    promote(where, FIRST, [("a", "x")])
+    with pytest.raises(NotPromotedHereError):
+        undo(where, SECOND)
+    assert promoted(where) == [("a", "x", FIRST)]
 
 
 def test_a_chain_of_loads_over_one_key_comes_apart_in_any_order(where: Where) -> None:
@@ -151,7 +167,7 @@ def test_the_table_is_what_the_loads_that_are_promoted_say_in_whatever_order(
     loads: dict[str, dict[str, str]] = {}
     for load, answers in steps:
         if answers is None:
-            undone = undo(where, load)
+            undone = undo_if_known(where, load)
             assert (undone is None) == (load not in loads)
             assert undone is None or undone.rows == len(loads.pop(load))
         else:

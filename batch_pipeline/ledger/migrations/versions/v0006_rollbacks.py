@@ -1,4 +1,4 @@
-"""Promotions that were undone: when, by whom and why."""
+"""Promotions that were undone: when, by whom and why; and who holds a load."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,3 +12,9 @@ def upgrade() -> None:
         loads.add_column(sa.Column("rolled_back_at", sa.String(32)))
         loads.add_column(sa.Column("rolled_back_by", sa.String(128)))
         loads.add_column(sa.Column("rollback_reason", sa.String))
+    op.create_table(
+        "holds",
+        sa.Column("workload", sa.String(64), primary_key=True),
+        sa.Column("load", sa.String(64), primary_key=True),
+        sa.Column("holder", sa.String(32), nullable=False),
+    )
