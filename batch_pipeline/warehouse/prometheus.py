@@ -1,33 +1,21 @@
 """The newest load of each workload as a text file, which a Prometheus agent's textfile collector reads."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from batch_pipeline.rows import replacing
-from batch_pipeline.rows.query import querying
+from batch_pipeline.warehouse.history import last_of_each
 from batch_pipeline.warehouse.metrics import WIDE
-from batch_pipeline.warehouse.place import Where, lake_of, state_of
+from batch_pipeline.warehouse.place import Where, state_of
 
 FILE = "batch_pipeline.prom"
 
 
 def write_prometheus(where: Where) -> Path:
     """Writes `<state>/metrics/batch_pipeline.prom` anew from metrics.nights: its Parquet copy, or the lake's."""
-    state = state_of(where)
-    query = (
-        f"SELECT DISTINCT ON (workload) workload, epoch(CAST(load AS TIMESTAMP)), promote, {', '.join(WIDE)} "
-        "FROM {} ORDER BY workload, load DESC"
-    )
-    if (settings := lake_of(where)) is not None:
-        from batch_pipeline.warehouse.ducklake import read
-
-        found = read(settings, query.format("metrics.nights"))
-    else:
-        with querying(state / "tmp") as connection:
-            found = connection.execute(
-                query.format("read_parquet(?)"), [str(state / "metrics" / "nights.parquet")]
-            ).fetchall()
+    found = last_of_each(where, ("workload", "load", "promote", *WIDE), most=1)
     registry = CollectorRegistry()
     names = ("load_timestamp_seconds", "promote", *WIDE)
     gauges = {
@@ -36,11 +24,12 @@ def write_prometheus(where: Where) -> Path:
         )
         for name in names
     }
-    for workload, *values in found:
-        for name, value in zip(names, values, strict=True):
+    for workload, load, *values in found:
+        day = datetime.fromisoformat(load).replace(tzinfo=UTC)
+        for name, value in zip(names, (day.timestamp(), *values), strict=True):
             if value is not None:
                 gauges[name].labels(workload).set(float(value))
-    path = state / "metrics" / FILE
+    path = state_of(where) / "metrics" / FILE
     with replacing(path) as temporary:
         temporary.write_bytes(generate_latest(registry))
     return path

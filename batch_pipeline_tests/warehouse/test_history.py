@@ -52,6 +52,7 @@ def test_a_copy_that_another_load_replaces_meanwhile_is_read_as_it_was_or_is(
         for _ in range(60):
             assert len(nights(tmp_path, "questions")) <= 28
             assert len(last_of_each(tmp_path, ["load"], 99)) <= 28
+            write_prometheus(tmp_path)
     finally:
         ended.set()
         other.join()
