@@ -10,6 +10,7 @@ the mark of this process still: nobody has held the load since.
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class PostgresHome:
         self._wait = wait_seconds
         arguments = _arguments(parsed, wait_seconds)
         self.engine = _engine(parsed, arguments)
+        # A sensor opens the ledger at every tick: its connections end with it, not when they are next looked for.
+        weakref.finalize(self, self.engine.dispose).atexit = False
         # A session per lock: closing it frees the lock, whatever state it is in.
         self._sessions = _engine(
             parsed, arguments, poolclass=NullPool, isolation_level="AUTOCOMMIT"
