@@ -55,7 +55,7 @@ def move_ledger(source: str, target: str) -> Moved:
         for begun in _asking(reading) - held:
             raise _busy(*begun)
         records = {table.name: _count(reading, table) for table in _TABLES}
-        resumed = from_.patiently(lambda: _copy(reading, to, records, from_.place))
+        resumed = to.patiently(lambda: _copy(reading, to, records, from_.place))
         mark_as_moved(reading, to.place)
     return Moved(records, resumed)
 

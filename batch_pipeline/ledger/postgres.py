@@ -35,11 +35,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from batch_pipeline.errors import ConfigurationError, OutageError, PipelineError
+from batch_pipeline.errors import ConfigurationError, PipelineError
+from batch_pipeline.ledger.outages import SCHEMA, VARIABLE, is_away, sentence_for
 from batch_pipeline.ledger.tables import chunks, holds, metadata
-
-SCHEMA = "batch_pipeline"
-VARIABLE = "BATCH_PIPELINE_LEDGER"
 
 _CONNECT_SECONDS = 10
 # Each side looks after 5 s of silence, three times, 5 s apart; a write that nobody acknowledges fails sooner, so
@@ -61,32 +59,10 @@ _CLIENT = {
 }
 _LONGEST_PAUSE = 2.0
 _LONGEST_LOOK = 0.5
-# Beginnings of SQLSTATEs: the connection broke; the server stops, starts, has no connection left, or is no longer
-# the one that is written to; a transaction lost against another.
-_AWAY_CODES = ("08", "57P", "53300", "25006", "40")
-# The account may not, there is no such database, it is not let in.
-_REFUSED_CODES = frozenset({"42501", "3D000", "28000", "28P01"})
-# libpq has no code for a connection that was never made. These are no matter of waiting.
-_REFUSED = (
-    "authentication failed",
-    "no password supplied",
-    "pg_hba.conf",
-    "does not exist",
-    "permission denied",
-    "not permitted",
-    "certificate",
-    "SSL",
-    "invalid ",
-)
-
 # Which process of the server a session is: another one has another's locks.
 _PID = select(func.pg_backend_pid())
 
 T = TypeVar("T")
-
-
-class LedgerAwayError(OutageError):
-    """The ledger's database cannot be reached. What was committed is whole."""
 
 
 class LockLostError(PipelineError):
@@ -140,7 +116,7 @@ class PostgresHome:
                 with attempt:
                     return work()
         except DBAPIError as error:
-            if (sentence := self._sentence(error)) is None:
+            if (sentence := sentence_for(error, self.place)) is None:
                 raise
             raise sentence from None
         raise AssertionError("unreachable")
@@ -273,42 +249,6 @@ class PostgresHome:
             time.sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_LOOK)
         return held
-
-    def _sentence(self, error: DBAPIError) -> PipelineError | None:
-        said = _said(error)
-        if is_away(error):
-            return LedgerAwayError(
-                f"The ledger's database at {self.place} cannot be reached: {said}. Nothing is lost: look whether it "
-                f"runs and whether {VARIABLE} is right, then call again; it goes on from here."
-            )
-        code = getattr(error.orig, "sqlstate", None)
-        refused = code in _REFUSED_CODES if code else any(word in said for word in _REFUSED)
-        if not refused:
-            return None
-        return ConfigurationError(
-            f"The ledger's database at {self.place} does not let this account in or create what it needs: {said}. "
-            f"Look at {VARIABLE}; the account needs a schema {SCHEMA} of its own, or the right to create it."
-        )
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the database could not be reached, as opposed to what it answers when it can."""
-    if not isinstance(error, DBAPIError):
-        return False
-    code = getattr(error.orig, "sqlstate", None)
-    if code is not None:
-        return str(code).startswith(_AWAY_CODES)
-    from psycopg import InterfaceError, OperationalError
-
-    if not isinstance(error.orig, OperationalError | InterfaceError):
-        return False
-    return not any(word in _said(error) for word in _REFUSED)
-
-
-def _said(error: DBAPIError) -> str:
-    """What the server or libpq said, in a line; never the statement or its values."""
-    lines = str(error.orig).strip().splitlines() or ["no reason was given"]
-    return lines[0].strip().rstrip(".")
 
 
 def _parsed(url: str) -> URL:

@@ -1,6 +1,9 @@
 """Names of a Postgres's things in a declaration: the variable that says where it is, its tables and columns."""
 
 import re
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PART = r'("(?:[^"]|"")+"|[^".]+)'
@@ -10,9 +13,9 @@ _SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 _MOST_BYTES = 63
 
 
-def check_url_env(value: str | None) -> str | None:
-    """Refuses a connection string, without repeating it: a password may stand in it. Raises ValueError."""
-    if value is not None and not _ENVIRONMENT_NAME.fullmatch(value):
+def _variable(value: str) -> str:
+    # A connection string is not repeated: a password may stand in it.
+    if not _ENVIRONMENT_NAME.fullmatch(value):
         raise ValueError(
             "must be the name of an environment variable, such as SALES_DB, which holds the connection string "
             "(never the string itself: a declaration is kept with the code)"
@@ -39,11 +42,15 @@ def table_parts(table: str) -> tuple[str, str]:
     return schema, name
 
 
-def check_table(value: str | None) -> str | None:
-    """Raises ValueError as `table_parts`."""
-    if value is not None:
-        table_parts(value)
+def _table(value: str) -> str:
+    table_parts(value)
     return value
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
+"""The name of an environment variable that holds a connection string."""
+Table = Annotated[str, AfterValidator(_table)]
+"""A table as `table_parts` takes it apart."""
 
 
 def check_column(name: str) -> None:

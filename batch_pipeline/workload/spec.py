@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from batch_pipeline.workload.cron import cron_problem
-from batch_pipeline.workload.postgres_names import check_column, check_table, check_url_env
+from batch_pipeline.workload.postgres_names import Table, Variable, check_column
 
 # The API's own limits (facts of the Message Batches API): 100,000 requests or 256 MB a batch. Whether
 # that is MB or MiB is nowhere said, and a proxy counts the HTTP body, so we stay well below.
@@ -65,12 +65,12 @@ class SourceSpec(_Declared):
         description="A DuckDB file for `sql`, relative to this folder: its tables are known by their "
         "names, or as source.<table>. It is opened read-only.",
     )
-    url_env: str | None = Field(
+    url_env: Variable | None = Field(
         None,
         description="The environment variable that holds a Postgres's connection string "
         "(postgresql://user@host/database), for `table` or `query`.",
     )
-    table: str | None = Field(
+    table: Table | None = Field(
         None,
         description="A table or view of that Postgres, as name or schema.name, written exactly as it is called.",
         min_length=1,
@@ -93,16 +93,6 @@ class SourceSpec(_Declared):
                 f"{value!r} is a name that the promoted table needs; rename the column"
             )
         return value
-
-    @field_validator("url_env")
-    @classmethod
-    def _name_of_a_variable(cls, value: str | None) -> str | None:
-        return check_url_env(value)
-
-    @field_validator("table")
-    @classmethod
-    def _table(cls, value: str | None) -> str | None:
-        return check_table(value)
 
     @model_validator(mode="after")
     def _one_origin(self) -> "SourceSpec":
@@ -211,12 +201,12 @@ class PromoteSpec(_Declared):
         "warehouse",
         description="The warehouse's table promoted.<workload>, a table of a Postgres, or a folder of Parquet files.",
     )
-    url_env: str | None = Field(
+    url_env: Variable | None = Field(
         None,
         description="For postgres: the environment variable that holds the connection string "
         "(postgresql://user@host/database).",
     )
-    table: str | None = Field(
+    table: Table | None = Field(
         None,
         description="For postgres: the table, as name or schema.name; by default the workload's name, in the schema "
         "`public`. It is made where it is missing.",
@@ -228,16 +218,6 @@ class PromoteSpec(_Declared):
         "s3://bucket/folder. Each load is one file in it.",
         min_length=1,
     )
-
-    @field_validator("url_env")
-    @classmethod
-    def _name_of_a_variable(cls, value: str | None) -> str | None:
-        return check_url_env(value)
-
-    @field_validator("table")
-    @classmethod
-    def _table(cls, value: str | None) -> str | None:
-        return check_table(value)
 
     @field_validator("path")
     @classmethod

@@ -20,7 +20,8 @@ from sqlalchemy import event, inspect, text
 
 from batch_pipeline.errors import ConfigurationError, PipelineError
 from batch_pipeline.ledger import Ledger
-from batch_pipeline.ledger.postgres import SCHEMA, LedgerAwayError, LockLostError, PostgresHome
+from batch_pipeline.ledger.outages import SCHEMA, LedgerAwayError
+from batch_pipeline.ledger.postgres import LockLostError, PostgresHome
 from batch_pipeline.ledger.schema import VERSION, _migrate, bring_up_to_date, recorded_version
 from batch_pipeline.settings import Settings
 from batch_pipeline_tests.ledger.test_ledger import DAY, begun, chunk, submit
